@@ -1,0 +1,57 @@
+"""Writing files and folders so that a final name never holds half of one."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """Gives a temporary path and renames it to `path` when all went well.
+
+    Works for a file or a folder, whichever the caller makes. After an error
+    the temporary is removed and whatever was at `path` before is untouched.
+
+    Args:
+        path: where the file or folder shall be. A file there is replaced, a
+            folder only if it is empty.
+
+    Yields:
+        A `Path` beside `path`, with the same suffix, that does not exist yet.
+
+    Example:
+
+    ```python
+    with written_whole("samples.png") as temporary:
+        temporary.write_bytes(data)
+    ```
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    temporary = holder / path.name
+    try:
+        yield temporary
+        if temporary.is_file():
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def check_new_folder(path):
+    """Raises a `ValueError` if a folder of results would be written over."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(
+            f"A folder cannot be made where a file is. Received: {path}. "
+            "Choose another name."
+        )
+    if path.is_dir() and any(path.iterdir()):
+        raise ValueError(
+            "The folder for the results is not empty, and nothing in it is "
+            f"written over. Received: {path}. Choose another or remove it."
+        )

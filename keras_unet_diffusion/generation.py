@@ -1,0 +1,261 @@
+"""Images from a network: its calling convention and the compiled loop."""
+
+import secrets
+
+import numpy as np
+import tensorflow as tf
+
+from keras_unet_diffusion import noise as random_numbers
+from keras_unet_diffusion.samplers import (
+    DDIM,
+    DDPM,
+    Sampler,
+    clip_images,
+    sample,
+)
+
+
+def network_inputs(noisy_images, noise_level, labels=None):
+    """Puts together what a network is called with.
+
+    Args:
+        noisy_images: `(batch, height, width, channels)`.
+        noise_level: `(batch,)`.
+        labels: `(batch,)`, or None for a network without labels.
+
+    Returns:
+        A dict; see `UNet`.
+    """
+    inputs = {"noisy_images": noisy_images, "noise_level": noise_level}
+    return inputs if labels is None else inputs | {"labels": labels}
+
+
+def takes_labels(network):
+    """Whether a network is conditioned on labels, bool."""
+    if network.inputs:
+        return any(tensor.name == "labels" for tensor in network.inputs)
+    return getattr(network, "num_classes", None) is not None
+
+
+def network_image_shape(network):
+    """Height, width (None if any) and channels of a network's images."""
+    if network.inputs:
+        for tensor in network.inputs:
+            if tensor.name == "noisy_images":
+                return tuple(tensor.shape[1:])
+    size = getattr(network, "image_size", None)
+    return size, size, network.image_channels
+
+
+def make_sampler(sampler, schedule, eta=0.0):
+    """Makes a `Sampler` of its name.
+
+    Args:
+        sampler: "ddim", "ddpm", or a `Sampler`, which is returned as it is.
+        schedule: the `Schedule` that the network was trained with.
+        eta: float in [0, 1], of "ddim".
+
+    Returns:
+        A `Sampler`.
+
+    Raises:
+        ValueError: there is no sampler of that name.
+    """
+    if isinstance(sampler, Sampler):
+        return sampler
+    if sampler == "ddim":
+        return DDIM(schedule, eta)
+    if sampler == "ddpm":
+        return DDPM(schedule)
+    raise ValueError(
+        f"There is no such sampler. Received: sampler={sampler!r}. Pass "
+        "'ddim', 'ddpm' or a Sampler object."
+    )
+
+
+def sampling_loop(network, process, sampler):
+    """Makes the function that turns noise into images.
+
+    Args:
+        network: see `DiffusionModel`.
+        process: the `DiffusionProcess` that it was trained with.
+        sampler: a `Sampler`.
+
+    Returns:
+        A function of noise `(batch, height, width, channels)` of known
+        height, width and channels, the number of steps, the seed (int64), the
+        number of the first image (int32) and, for a network with labels,
+        labels `(batch,)`; it returns images of the shape of the noise.
+    """
+
+    def run(x_1, num_steps, seed, first_image, labels=None):
+        num_images, image_shape = tf.shape(x_1)[0], tuple(x_1.shape[1:])
+
+        def denoise(x_t, t):
+            noise_level = tf.fill([num_images], process.noise_level(t))
+            inputs = network_inputs(x_t, noise_level, labels)
+            prediction = network(inputs, training=False)
+            return process.split(x_t, tf.cast(prediction, tf.float32), t)
+
+        def draw_noise(step):  # stream 0 is x_1
+            return random_numbers.normal_images(
+                seed, step + 1, num_images, image_shape, first_image
+            )
+
+        return sample(
+            sampler,
+            clip_images(denoise, process.schedule),
+            x_1,
+            num_steps,
+            draw_noise,
+        )
+
+    return run
+
+
+class ImageGenerator:
+    """Generates images by one network, with its loops compiled and kept.
+
+    `DiffusionModel.generate` is the usual way to it; use it alone for a
+    network that has no model around it.
+
+    Args:
+        network: a built `keras.Model`, see `DiffusionModel`.
+        process: the `DiffusionProcess` that it was trained with.
+        jit_compile: bool. Whether XLA compiles the loops.
+
+    Example:
+
+    ```python
+    generator = ImageGenerator(network, process)
+    images = generator.generate(16, num_steps=50, seed=0)
+    ```
+    """
+
+    def __init__(self, network, process, jit_compile=False):
+        self.network = network
+        self.process = process
+        self.jit_compile = jit_compile
+        self.functions = {}
+
+    def generate(
+        self,
+        num_images,
+        labels=None,
+        num_steps=50,
+        seed=None,
+        sampler="ddim",
+        eta=0.0,
+        batch_size=None,
+        image_size=None,
+    ):
+        """See `DiffusionModel.generate`."""
+        batch_size = num_images if batch_size is None else batch_size
+        self._check_counts(num_images, num_steps, batch_size)
+        seed = secrets.randbits(63) if seed is None else seed
+        if not 0 <= seed < 2**63:
+            raise ValueError(
+                "A seed is a whole number from 0 to 2**63 - 1. Received: "
+                f"seed={seed}. Pass such a number, or None for a random one."
+            )
+        labels = self._labels(num_images, labels)
+        image_shape = self._image_shape(image_size)
+        run = self.function(
+            make_sampler(sampler, self.process.schedule, eta), image_shape
+        )
+        seed = tf.constant(seed, tf.int64)
+        batches = []
+        for first in range(0, num_images, batch_size):
+            count = min(batch_size, num_images - first)
+            x_1 = random_numbers.normal_images(
+                seed, 0, count, image_shape, first
+            )
+            arguments = [x_1, tf.constant(num_steps), seed, tf.constant(first)]
+            if labels is not None:
+                arguments.append(tf.constant(labels[first : first + count]))
+            batches.append(run(*arguments).numpy())
+        return np.concatenate(batches)
+
+    def function(self, sampler, image_shape):
+        """The compiled loop of a sampler; batch size and steps are dynamic."""
+        key = (sampler, image_shape)
+        if key not in self.functions:
+            signature = [
+                tf.TensorSpec((None, *image_shape), tf.float32),
+                tf.TensorSpec((), tf.int32),
+                tf.TensorSpec((), tf.int64),
+                tf.TensorSpec((), tf.int32),
+            ]
+            if takes_labels(self.network):
+                signature.append(tf.TensorSpec((None,), tf.int32))
+            self.functions[key] = tf.function(
+                sampling_loop(self.network, self.process, sampler),
+                input_signature=signature,
+                jit_compile=self.jit_compile,
+            )
+        return self.functions[key]
+
+    def _check_counts(self, num_images, num_steps, batch_size):
+        counts = {
+            "num_images": num_images,
+            "num_steps": num_steps,
+            "batch_size": batch_size,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(
+                    f"{name} must be at least 1. Received: {name}={value}. "
+                    "Pass a positive whole number."
+                )
+        grid_steps = self.process.schedule.num_timesteps
+        if num_steps > grid_steps:
+            raise ValueError(
+                f"The schedule has {grid_steps} steps. Received: num_steps="
+                f"{num_steps}. Pass a number from 1 to {grid_steps}."
+            )
+
+    def _labels(self, num_images, labels):
+        if not takes_labels(self.network):
+            if labels is not None:
+                raise ValueError(
+                    "The network takes no labels. Received: labels="
+                    f"{labels}. Leave labels out."
+                )
+            return None
+        num_classes = getattr(self.network, "num_classes", None)
+        if labels is None:
+            labels = np.arange(num_images) % (num_classes or 1)
+        labels = np.asarray(labels)
+        if labels.ndim == 0:
+            labels = np.full(num_images, labels)
+        is_whole = np.issubdtype(labels.dtype, np.integer)
+        if not is_whole or labels.shape != (num_images,):
+            raise ValueError(
+                f"{num_images} images need one label, or {num_images} labels, "
+                f"whole numbers. Received: labels of shape {labels.shape} and "
+                f"dtype {labels.dtype}."
+            )
+        upper = num_classes or np.iinfo("int32").max
+        if labels.min() < 0 or labels.max() >= upper:
+            raise ValueError(
+                f"Labels are numbers from 0 to {upper - 1}. Received: labels "
+                f"from {labels.min()} to {labels.max()}."
+            )
+        return labels.astype("int32")
+
+    def _image_shape(self, image_size):
+        height, width, channels = network_image_shape(self.network)
+        if height is None or width is None:
+            if image_size is None:
+                raise ValueError(
+                    "The network takes images of any size, so image_size "
+                    "must be given. Received: image_size=None. Pass height "
+                    "and width in pixels as one number."
+                )
+            return image_size, image_size, channels
+        if image_size not in (None, height):
+            raise ValueError(
+                f"The network makes images of {height} pixels. Received: "
+                f"image_size={image_size}. Leave image_size out."
+            )
+        return height, width, channels

@@ -1,0 +1,166 @@
+"""Group normalisation, plain or scaled and shifted by an embedding."""
+
+import keras
+from keras import ops
+
+
+def check_groups(channels, num_groups):
+    """Raises a `ValueError` unless the groups divide the channels."""
+    if num_groups < 1 or channels % num_groups:
+        raise ValueError(
+            "The groups of a group normalisation must divide its channels. "
+            f"Received: channels={channels}, num_groups={num_groups}. Choose "
+            "num_groups (or base_channels and channel_multipliers) so that "
+            "channels is a multiple of num_groups."
+        )
+
+
+class _GroupNormalizationBase(keras.layers.Layer):
+    """What both normalisations share: arguments, weights, and statistics."""
+
+    def __init__(self, num_groups=32, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        if epsilon <= 0:
+            raise ValueError(
+                "The epsilon of a normalisation must be positive. "
+                f"Received: epsilon={epsilon}. The published values are 1e-6 "
+                "(DDPM) and 1e-5 (ADM)."
+            )
+        self.num_groups = num_groups
+        self.epsilon = epsilon
+
+    def _build_weights(self, channels):
+        check_groups(channels, self.num_groups)
+        self.gamma = self.add_weight(
+            shape=(channels,), initializer="ones", name="gamma"
+        )
+        self.beta = self.add_weight(
+            shape=(channels,), initializer="zeros", name="beta"
+        )
+
+    def _normalize(self, inputs):
+        """Groups of mean 0 and variance 1, times gamma, plus beta."""
+        images = ops.cast(inputs, "float32")
+        # Two passes (mean, then variance of the centred images): one pass
+        # by sums of squares loses 3 digits where |mean| >> deviation.
+        mean = self._group_mean(ops.mean(images, axis=(1, 2)))
+        centred = images - mean
+        variance = self._group_mean(ops.mean(ops.square(centred), axis=(1, 2)))
+        scale = ops.rsqrt(variance + self.epsilon)
+        gamma = ops.cast(self.gamma, "float32")
+        beta = ops.cast(self.beta, "float32")
+        outputs = centred * (scale * gamma) + beta
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _group_mean(self, channel_means):
+        """`(batch, channels)` to `(batch, 1, 1, channels)`, mean by group."""
+        channels = channel_means.shape[-1]
+        per_group = channels // self.num_groups
+        grouped = ops.reshape(channel_means, (-1, self.num_groups, per_group))
+        mean = ops.mean(grouped, axis=2, keepdims=True)
+        spread = mean + ops.zeros_like(grouped)
+        return ops.reshape(spread, (-1, 1, 1, channels))
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_groups": self.num_groups,
+            "epsilon": self.epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_unet_diffusion")
+class GroupNormalization(_GroupNormalizationBase):
+    """Normalises groups of channels, then scales and shifts each channel.
+
+    Use it wherever a batch is too small for batch statistics, as in diffusion.
+    Statistics are float32 in every dtype policy, no tensor has more than four
+    dimensions, and the cost is two reductions and one fused multiply-add.
+
+    Args:
+        num_groups: int >= 1 that divides the channels.
+        epsilon: float > 0 that is added to the variance. 1e-6 is DDPM's, 1e-5
+            is ADM's; Keras's own default of 1e-3 moves the outputs of a
+            published network by several percent of their spread.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: images of shape `(batch, height, width, channels)`.
+
+    Returns:
+        Images of the same shape, in the policy's compute dtype.
+
+    Raises:
+        ValueError: the groups do not divide the channels, or `epsilon <= 0`.
+
+    Example:
+
+    ```python
+    GroupNormalization(num_groups=8)(np.ones((2, 16, 16, 64))).shape
+    ```
+
+    Reference:
+        Wu and He 2018, "Group Normalization", Eqs. 1 to 7.
+        Differences: none.
+    """
+
+    def build(self, input_shape):
+        self._build_weights(input_shape[-1])
+
+    def call(self, inputs):
+        return self._normalize(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_unet_diffusion")
+class ModulatedGroupNormalization(_GroupNormalizationBase):
+    """Group normalisation whose scale and shift follow an embedding.
+
+    Use it to inject the noise level by scale and shift instead of by
+    addition: `normalized * (1 + scale) + shift`. One dense layer from the
+    embedding to twice the channels makes both.
+
+    Args:
+        num_groups: int >= 1 that divides the channels.
+        epsilon: float > 0 that is added to the variance.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: images of shape `(batch, height, width, channels)`.
+        embedding: vectors of shape `(batch, embedding_channels)`.
+
+    Returns:
+        Images of the same shape, in the policy's compute dtype.
+
+    Raises:
+        ValueError: the groups do not divide the channels, or `epsilon <= 0`.
+
+    Example:
+
+    ```python
+    norm = ModulatedGroupNormalization(num_groups=8)
+    norm(np.ones((2, 16, 16, 64)), np.ones((2, 512))).shape
+    ```
+
+    Reference:
+        Dhariwal and Nichol 2021, "Diffusion Models Beat GANs on Image
+        Synthesis", section 3.1 (adaptive group normalisation). Differences:
+        the embedding is passed through SiLU by the caller.
+    """
+
+    def build(self, inputs_shape, embedding_shape):
+        self._build_weights(inputs_shape[-1])
+        self.modulation = keras.layers.Dense(
+            2 * inputs_shape[-1], dtype=self.dtype_policy, name="modulation"
+        )
+        self.modulation.build(embedding_shape)
+
+    def call(self, inputs, embedding):
+        normalized = self._normalize(inputs)
+        scale_and_shift = self.modulation(embedding)[:, None, None, :]
+        scale, shift = ops.split(scale_and_shift, 2, axis=-1)
+        return normalized * (1 + scale) + shift
+
+    def compute_output_shape(self, inputs_shape, embedding_shape):
+        return inputs_shape

@@ -1,0 +1,361 @@
+"""DiffusionModel: trains a network to denoise, and samples from it."""
+
+import keras
+import tensorflow as tf
+
+from keras_unet_diffusion import noise as random_numbers
+from keras_unet_diffusion.diffusion import DiffusionProcess
+from keras_unet_diffusion.generation import (
+    ImageGenerator,
+    network_inputs,
+    takes_labels,
+)
+from keras_unet_diffusion.training.averaging import ExponentialMovingAverage
+
+# Any fixed number: validation draws the same noise in every run.
+_VALIDATION_SEED = 20200619
+
+
+@keras.saving.register_keras_serializable(package="keras_unet_diffusion")
+class DiffusionModel(keras.Model):
+    """Trains a network by the diffusion objective and generates images.
+
+    Use it like any Keras model: `compile(optimizer)`, `fit(dataset)`,
+    `evaluate(dataset)`, `save("model.keras")`, `keras.saving.load_model`; and
+    `generate` for new images. It is given its network: any built
+    `keras.Model` that maps `{"noisy_images", "noise_level"[, "labels"]}` to
+    an image-shaped prediction will do.
+
+    Datasets yield batches of images, or of (images, labels): float images
+    `(batch, height, width, channels)` with pixels in [-1, 1] (as
+    `keras_unet_diffusion.data.image_dataset` makes them), integer labels
+    `(batch,)`. A network without labels ignores them.
+
+    An exponential moving average of the weights, `ema_network`, is kept
+    beside `network`. Evaluation, `generate` and export use it; `save` stores
+    both. Memory is that of the weights once more.
+
+    Args:
+        network: a built `keras.Model`.
+        process: a `DiffusionProcess`; None for the published DDPM's.
+        ema_decay: float in [0, 1). Decay of the average per update.
+        clip_norm: float > 0 or None. Bound of the gradients' global norm,
+            handed to the optimizer as its `global_clipnorm` (so clipping
+            comes after unscaling and accumulation), unless the optimizer
+            clips already.
+        seed: int, of the noise drawn in training; None for a random one.
+        name: str.
+        **kwargs: of `keras.Model`.
+
+    Raises:
+        ValueError: the network is not built, or an argument is out of range.
+
+    Example:
+
+    ```python
+    model = DiffusionModel(UNet.from_preset("tiny"))
+    model.compile(keras.optimizers.Adam(1e-3))
+    model.fit(image_dataset("digits", image_size=16, batch_size=64))
+    images = model.generate(16, seed=0)
+    ```
+
+    Reference:
+        Ho et al. 2020, algorithm 1 and appendix B. Differences: none at the
+        defaults, except that the average has a warm-up.
+    """
+
+    def __init__(
+        self,
+        network,
+        process=None,
+        ema_decay=0.9999,
+        clip_norm=1.0,
+        seed=None,
+        name="diffusion_model",
+        **kwargs,
+    ):
+        if not isinstance(network, keras.Model) or not network.built:
+            raise ValueError(
+                "network must be a built keras.Model, so that its weights "
+                f"can be averaged. Received: network={network!r}. Pass a "
+                "UNet, a functional model, or call your model once first."
+            )
+        if clip_norm is not None and clip_norm <= 0:
+            raise ValueError(
+                "clip_norm bounds the norm of the gradients. Received: "
+                f"clip_norm={clip_norm}. Pass a positive number, or None for "
+                "no bound."
+            )
+        # The network's policy decides about loss scaling; noise levels must
+        # not be rounded to it on their way in.
+        kwargs |= {"dtype": network.dtype_policy, "autocast": False}
+        super().__init__(name=name, **kwargs)
+        self.network = network
+        self.process = process or DiffusionProcess()
+        self.ema_decay = ema_decay
+        self.clip_norm = clip_norm
+        self.seed = seed
+        self.average = ExponentialMovingAverage(ema_decay)
+        self.ema_network = type(network).from_config(network.get_config())
+        self.ema_network.set_weights(network.get_weights())
+        self.ema_network.trainable = False
+        self.training_seeds = keras.random.SeedGenerator(seed)
+        self.validation_seeds = keras.random.SeedGenerator(_VALIDATION_SEED)
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+        self._generators = {}
+        self.built = True
+
+    @property
+    def is_conditional(self):
+        """Whether the network takes labels, bool."""
+        return takes_labels(self.network)
+
+    @property
+    def metrics(self):
+        return [self.loss_tracker]
+
+    def compile(
+        self,
+        optimizer="adam",
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+    ):
+        """Prepares training. The loss is the process's, so none is passed.
+
+        Args:
+            optimizer: a Keras optimizer or its name. Under `mixed_float16` it
+                is wrapped in a `LossScaleOptimizer`.
+            run_eagerly: bool, see `keras.Model.compile`.
+            steps_per_execution: int, likewise.
+            jit_compile: bool or "auto" (XLA on a GPU, not on a CPU, where it
+                trains slower).
+
+        Raises:
+            ValueError: the optimizer averages weights itself (`use_ema`).
+        """
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+        )
+        optimizer = self._inner_optimizer
+        if optimizer.use_ema:
+            raise ValueError(
+                "The model keeps its own average of the weights. Received: an "
+                "optimizer with use_ema=True, which would overwrite the "
+                "weights with its average when fit ends. Leave use_ema out "
+                "and set the model's ema_decay."
+            )
+        clips = (
+            optimizer.clipnorm or optimizer.clipvalue
+        ) or optimizer.global_clipnorm
+        if self.clip_norm and not clips:
+            optimizer.global_clipnorm = self.clip_norm
+
+    def compile_from_config(self, config):
+        # jit_compile is left at "auto": a file that was written on a GPU may
+        # be read on a CPU.
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(
+            optimizer=config["optimizer"],
+            steps_per_execution=config["steps_per_execution"],
+        )
+        self.optimizer.build(self.trainable_variables)
+
+    @property
+    def _inner_optimizer(self):
+        """The optimizer itself, without loss scaling around it."""
+        return getattr(self.optimizer, "inner_optimizer", self.optimizer)
+
+    def call(self, inputs, training=False):
+        """Predicts by the averaged weights; see `UNet` for the inputs."""
+        return self.ema_network(inputs, training=training)
+
+    def train_step(self, data):
+        images, labels = self._unpack(data)
+        with tf.GradientTape() as tape:
+            loss = self._loss(
+                self.network, images, labels, self.training_seeds, True
+            )
+            # Without this, float16 gradients underflow and, worse, are
+            # divided by a scale that they never had.
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        gradients = tape.gradient(scaled_loss, variables)
+        num_updates = self._num_updates()
+        self.optimizer.apply(gradients, variables)
+        # Accumulation and loss scaling skip updates: then the average waits.
+        self.average.update(
+            self.ema_network.weights,
+            self.network.weights,
+            num_updates,
+            is_due=self._num_updates() > num_updates,
+        )
+        return self._track(loss, images)
+
+    def test_step(self, data):
+        images, labels = self._unpack(data)
+        loss = self._loss(
+            self.ema_network, images, labels, self.validation_seeds, False
+        )
+        return self._track(loss, images)
+
+    def evaluate(self, *args, **kwargs):
+        # The same noise each time, so that two losses can be compared.
+        initial_state = keras.random.SeedGenerator(_VALIDATION_SEED).state
+        self.validation_seeds.state.assign(initial_state)
+        return super().evaluate(*args, **kwargs)
+
+    def generate(
+        self,
+        num_images,
+        labels=None,
+        num_steps=50,
+        seed=None,
+        sampler="ddim",
+        eta=0.0,
+        batch_size=None,
+        image_size=None,
+    ):
+        """Generates images from noise, by the averaged weights.
+
+        Image `k` depends on the seed, on `k` and on its label alone: not on
+        the batch, nor on whether XLA compiles the loop. The loop is traced
+        once for each sampler.
+
+        Args:
+            num_images: int >= 1.
+            labels: int or sequence of `num_images` ints, for a network with
+                labels; None gives image `k` the label `k % num_classes`.
+            num_steps: int from 1 to the number of the schedule's steps. Each
+                costs one call of the network.
+            seed: int from 0 to 2**63 - 1, or None for a random one.
+            sampler: "ddim", "ddpm" or a `Sampler`.
+            eta: float in [0, 1], of "ddim": 0 is deterministic.
+            batch_size: int >= 1. Images made at once; None for all.
+            image_size: int. Height and width in pixels, only for a network
+                of any size.
+
+        Returns:
+            float32 numpy array `(num_images, height, width, channels)`, pixels
+            in [-1, 1]; `keras_unet_diffusion.data.to_uint8` makes bytes.
+
+        Raises:
+            ValueError: an argument is out of range.
+
+        Example:
+
+        ```python
+        images = model.generate(8, labels=3, num_steps=50, seed=0)
+        ```
+        """
+        jit_compile = bool(self.jit_compile)
+        if jit_compile not in self._generators:
+            self._generators[jit_compile] = ImageGenerator(
+                self.ema_network, self.process, jit_compile
+            )
+        return self._generators[jit_compile].generate(
+            num_images,
+            labels=labels,
+            num_steps=num_steps,
+            seed=seed,
+            sampler=sampler,
+            eta=eta,
+            batch_size=batch_size,
+            image_size=image_size,
+        )
+
+    def get_config(self):
+        return {
+            "network": keras.saving.serialize_keras_object(self.network),
+            "process": keras.saving.serialize_keras_object(self.process),
+            "ema_decay": self.ema_decay,
+            "clip_norm": self.clip_norm,
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = {
+            part: keras.saving.deserialize_keras_object(
+                config[part], custom_objects
+            )
+            for part in ("network", "process")
+        }
+        return cls(**(config | parts))
+
+    def save_own_variables(self, store):
+        # Keras does not save seed generators: a loaded model would draw the
+        # noise of its first steps again.
+        state = self.training_seeds.state
+        store["training_seeds"] = keras.ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store):
+        self.training_seeds.state.assign(store["training_seeds"][...])
+
+    def _num_updates(self):
+        """Updates of the weights so far, an integer scalar."""
+        optimizer = self._inner_optimizer
+        per_update = optimizer.gradient_accumulation_steps or 1
+        return optimizer.iterations // per_update
+
+    def _track(self, loss, images):
+        self.loss_tracker.update_state(loss, tf.shape(images)[0])
+        return {"loss": self.loss_tracker.result()}
+
+    def _loss(self, network, images, labels, seeds, training):
+        x_0 = tf.cast(images, tf.float32)
+        num_images, image_shape = tf.shape(x_0)[0], tuple(x_0.shape[1:])
+        t_seed, noise_seed = seeds.next(), seeds.next()
+        t = self.process.times(
+            random_numbers.uniform(t_seed[0], t_seed[1], num_images)
+        )
+        noise = random_numbers.normal_images(
+            noise_seed[0], noise_seed[1], num_images, image_shape
+        )
+        x_t = self.process.corrupt(x_0, noise, t)
+        inputs = network_inputs(x_t, self.process.noise_level(t), labels)
+        prediction = tf.cast(network(inputs, training=training), tf.float32)
+        return tf.reduce_mean(self.process.loss(prediction, x_0, noise, t))
+
+    def _unpack(self, data):
+        """Checks a batch; returns images and labels (None if unused)."""
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None:
+            raise ValueError(
+                "A DiffusionModel weights noise levels, not images. Received: "
+                "a dataset with sample weights. Yield images or (images, "
+                "labels)."
+            )
+        dtype = getattr(images, "dtype", None)
+        if dtype is None or len(images.shape) != 4 or not dtype.is_floating:
+            received = (
+                type(images).__name__
+                if dtype is None
+                else f"{dtype.name} of shape {images.shape}"
+            )
+            raise ValueError(
+                "Images must be floats of shape (batch, height, width, "
+                f"channels) with pixels in [-1, 1]. Received: {received}. Use "
+                "keras_unet_diffusion.data.image_dataset, or to_model_range "
+                "for bytes."
+            )
+        if None in images.shape[1:]:
+            raise ValueError(
+                "All images of a dataset must have one known size. Received: "
+                f"images of shape {images.shape}. Resize them, or call "
+                "set_shape on them."
+            )
+        if not self.is_conditional:
+            return images, None
+        if labels is None or len(labels.shape) != 1:
+            received = "none" if labels is None else f"shape {labels.shape}"
+            raise ValueError(
+                "The network takes labels, whole numbers of shape (batch,). "
+                f"Received: {received}. Yield (images, labels), or build the "
+                "network with num_classes=None."
+            )
+        return images, tf.cast(labels, tf.int32)

@@ -1,0 +1,102 @@
+"""Saving models whole, and finding and loading them again."""
+
+import zipfile
+from pathlib import Path
+
+import keras
+
+from keras_unet_diffusion.files import written_whole
+
+FINAL_MODEL = "model.keras"
+CHECKPOINT_FOLDER = "checkpoints"
+
+
+def save_model(model, path):
+    """Saves a model so that `path` always holds a whole file.
+
+    `model.save` alone truncates the old file first: a full disk or a killed
+    process then leaves none.
+
+    Args:
+        model: a `keras.Model`.
+        path: of a `.keras` file; replaced if it exists.
+    """
+    with written_whole(path) as temporary:
+        model.save(temporary)
+
+
+def checkpoint_path(workdir, step):
+    """Path of the checkpoint after `step` training steps."""
+    return Path(workdir) / CHECKPOINT_FOLDER / f"step_{step:08d}.keras"
+
+
+def list_checkpoints(workdir):
+    """Steps and paths of a work directory's checkpoints, oldest first."""
+    folder = Path(workdir) / CHECKPOINT_FOLDER
+    paths = sorted(folder.glob("step_*.keras"))
+    return [(int(path.stem.removeprefix("step_")), path) for path in paths]
+
+
+def find_model(path):
+    """Finds the newest model that a path stands for.
+
+    Args:
+        path: of a `.keras` file, or of a work directory: its final model, or
+            else its newest checkpoint.
+
+    Returns:
+        `Path` of a `.keras` file.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(
+            f"There is no such file or folder. Received: checkpoint={path}. "
+            "Pass a work directory of train, or a .keras file."
+        )
+    if path.is_file():
+        return path
+    if (path / FINAL_MODEL).is_file():
+        return path / FINAL_MODEL
+    checkpoints = list_checkpoints(path)
+    if not checkpoints:
+        raise ValueError(
+            f"The folder holds neither {FINAL_MODEL} nor checkpoints. "
+            f"Received: checkpoint={path}. Pass a work directory of train, or "
+            "a .keras file."
+        )
+    return checkpoints[-1][1]
+
+
+def load_model(path):
+    """Loads a model from a work directory or a `.keras` file.
+
+    Args:
+        path: see `find_model`.
+
+    Returns:
+        The `keras.Model`, compiled if it was when it was saved.
+
+    Raises:
+        ValueError: there is none, or the file is damaged.
+
+    Example:
+
+    ```python
+    model = load_model("runs/digits")
+    ```
+    """
+    path = find_model(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError) as error:
+        damaged = error
+    if damaged:
+        raise ValueError(
+            f"The file is damaged or not a Keras model. Received: {path} "
+            f"({damaged}). Use another checkpoint of the same run."
+        )
+    return keras.saving.load_model(path)
