@@ -310,9 +310,7 @@ class _Graph:
                 dtype="float32",
                 name="noisy_images",
             ),
-            "noise_level": keras.Input(
-                (), dtype="float32", name="noise_level"
-            ),
+            "noise_level": keras.Input((), dtype="float32", name="noise_level"),
         }
         embedding_channels = 4 * self.base_channels
         embedding = NoiseLevelEmbedding(

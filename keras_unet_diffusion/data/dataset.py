@@ -174,7 +174,8 @@ def _read(source, image_size, image_channels, on_bad_image, max_bytes):
 def _decode(item, image_size, image_channels):
     if not isinstance(item, np.ndarray):
         return decode_image(item, image_size, image_channels)
-    picture = Image.fromarray(item.squeeze(-1) if item.shape[2:] == (1,) else item)
+    is_grey = item.shape[2:] == (1,)
+    picture = Image.fromarray(item[..., 0] if is_grey else item)
     return fit_image(
         picture.convert("L" if image_channels == 1 else "RGB"), image_size
     )
@@ -183,9 +184,7 @@ def _decode(item, image_size, image_channels):
 def _report(bad, source, on_bad_image):
     """Raises or logs what is wrong with the bad images."""
     shown = [
-        f"  {reason}"
-        if source.names is not None
-        else f"  image {i}: {reason}"
+        f"  {reason}" if source.names is not None else f"  image {i}: {reason}"
         for i, reason in list(bad.items())[:10]
     ]
     if len(bad) > len(shown):

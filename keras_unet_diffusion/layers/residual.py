@@ -99,9 +99,7 @@ class ResidualBlock(keras.layers.Layer):
             self.injection.build(embedding_shape)
             self.norm_2 = GroupNormalization(name="norm_2", **norm)
             self.norm_2.build(hidden_shape)
-        self.drop = keras.layers.Dropout(
-            self.dropout, dtype=dtype, name="drop"
-        )
+        self.drop = keras.layers.Dropout(self.dropout, dtype=dtype, name="drop")
         self.conv_2 = keras.layers.Conv2D(
             self.channels,
             3,

@@ -48,8 +48,7 @@ class DDPM(Sampler):
         beta = 1 - ops.square(alpha_step)  # Eq. 19 of Nichol and Dhariwal
         variance = ops.square(sigma)
         mean = (  # Eq. 7
-            alpha_next * beta * x_0
-            + alpha_step * ops.square(sigma_next) * x_t
+            alpha_next * beta * x_0 + alpha_step * ops.square(sigma_next) * x_t
         ) / variance
         posterior_variance = ops.square(sigma_next) / variance * beta  # Eq. 7
         return mean + ops.sqrt(posterior_variance) * noise

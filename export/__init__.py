@@ -1,0 +1,1 @@
+"""Recipes for export; the command is `python -m export`."""

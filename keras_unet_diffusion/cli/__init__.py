@@ -1,0 +1,1 @@
+"""Commands: flags in, library calls out, no maths."""

@@ -1,0 +1,51 @@
+"""The command that exports: `kud-export`, `python -m export`."""
+
+from absl import flags
+
+from keras_unet_diffusion.cli.command import run_command
+from keras_unet_diffusion.export import export_model, format_parity_table
+from keras_unet_diffusion.files import check_new_folder
+from keras_unet_diffusion.training import load_model
+
+DESCRIPTION = """Writes a trained model as files for other applications.
+
+A SavedModel for TensorFlow, and LiteRT files for phones and devices. Each is
+loaded back in another process and compared with the Keras model.
+"""
+
+
+def define_flags(values):
+    """Defines the flags of the command on a `FlagValues`."""
+    to = {"flag_values": values}
+    flags.DEFINE_string(
+        "checkpoint", None, "A work directory or a .keras file.", **to
+    )
+    flags.DEFINE_string("out", None, "Folder to write, new or empty.", **to)
+    flags.DEFINE_enum(
+        "sampler", "ddim", ["ddim", "ddpm"], "Sampler of generate.", **to
+    )
+    flags.DEFINE_float("eta", 0.0, "Randomness of ddim, 0 to 1.", **to)
+    flags.DEFINE_integer(
+        "image_size", None, "Pixels, for a network of any size.", **to
+    )
+    flags.mark_flags_as_required(["checkpoint", "out"], values)
+
+
+def export(values):
+    """Exports as the flags say; the command without its error handling."""
+    check_new_folder(values.out)
+    model = load_model(values.checkpoint)
+    rows = export_model(
+        model,
+        values.out,
+        sampler=values.sampler,
+        eta=values.eta,
+        image_size=values.image_size,
+    )
+    print(format_parity_table(rows))
+    print(f"The artifacts are in {values.out}.")
+
+
+def main(argv=None):
+    """Runs the command; returns its exit status."""
+    return run_command(export, define_flags, DESCRIPTION, argv)

@@ -1,0 +1,177 @@
+"""Loads every artifact in another process and compares it with Keras."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from keras_unet_diffusion.generation import (
+    ImageGenerator,
+    network_inputs,
+    takes_labels,
+)
+
+RUNNERS = Path(__file__).parent / "runners"
+# Of the standard deviation of what the Keras model returns.
+FLOAT32_TOLERANCE = 1e-5
+
+
+def denoise_cases(network, process, image_shape, num_cases=4, seed=0):
+    """Makes inputs of `denoise` from no noise to pure noise.
+
+    Returns:
+        Dict of float32 noisy_images `(num_cases, height, width, channels)`,
+        noise_level `(num_cases,)` and, if the network takes them, labels.
+    """
+    random = np.random.default_rng(seed)
+    last_level = process.schedule.num_timesteps - 1
+    labels = None
+    if takes_labels(network):
+        num_classes = getattr(network, "num_classes", None) or 1
+        labels = random.integers(0, num_classes, num_cases).astype("int32")
+    return network_inputs(
+        random.standard_normal((num_cases, *image_shape)).astype("float32"),
+        np.round(np.linspace(0, last_level, num_cases)).astype("float32"),
+        labels,
+    )
+
+
+def generate_cases(network, num_images=2, num_steps=4, seed=7):
+    """Makes inputs of `generate`, a dict of arrays."""
+    cases = {
+        "num_images": np.int32(num_images),
+        "num_steps": np.int32(num_steps),
+        "seed": np.int64(seed),
+    }
+    if takes_labels(network):
+        cases["labels"] = np.zeros(num_images, "int32")
+    return cases
+
+
+def run_elsewhere(runner, artifact, signature, inputs):
+    """Calls a signature of an artifact in a process without this package.
+
+    Args:
+        runner: "saved_model" or "litert".
+        artifact: path of the artifact.
+        signature: str.
+        inputs: dict of arrays.
+
+    Returns:
+        Dict with `output`, the array that the artifact returned, and
+        `milliseconds` per call.
+
+    Raises:
+        ValueError: the artifact could not be loaded or run there.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        arguments, results = Path(folder, "in.npz"), Path(folder, "out.npz")
+        np.savez(arguments, **inputs)
+        done = subprocess.run(
+            [
+                sys.executable,
+                RUNNERS / f"run_{runner}.py",
+                artifact,
+                signature,
+                arguments,
+                results,
+            ],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise ValueError(
+                f"The exported {Path(artifact).name} does not run in a "
+                f"process of its own. Received: {done.stderr[-2000:]}"
+            )
+        with np.load(results) as arrays:
+            return {name: arrays[name] for name in arrays}
+
+
+def compare(name, artifact, signature, result, expected, tolerance=None):
+    """Makes one row of the parity table.
+
+    Args:
+        name: str, of the artifact.
+        artifact: path; its size is measured.
+        signature: str.
+        result: what `run_elsewhere` returned.
+        expected: array that Keras returned.
+        tolerance: bound of the largest difference, as a share of the
+            expected standard deviation; None for none.
+
+    Returns:
+        Dict of the row, ready for JSON.
+
+    Raises:
+        ValueError: the artifact is off by more than the tolerance, or
+            returned what is no number.
+    """
+    difference = np.abs(result["output"] - expected)
+    spread = float(np.std(expected))
+    row = {
+        "artifact": name,
+        "signature": signature,
+        "max_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "spread": spread,
+        "max_difference_of_spread": float(difference.max()) / spread,
+        "tolerance_of_spread": tolerance,
+        "size_bytes": _size_bytes(Path(artifact)),
+        "milliseconds_per_call": float(result["milliseconds"]),
+    }
+    is_finite = np.isfinite(result["output"]).all()
+    off = row["max_difference_of_spread"]
+    if not is_finite or (tolerance is not None and not off <= tolerance):
+        raise ValueError(
+            f"The exported {name} does not compute what the Keras model "
+            f"does. Received: {signature} is off by {off:.2e} of the "
+            f"output's standard deviation, at most {tolerance} is allowed. "
+            "Nothing was exported."
+        )
+    return row
+
+
+def _size_bytes(path):
+    if path.is_file():
+        return path.stat().st_size
+    return sum(x.stat().st_size for x in path.rglob("*") if x.is_file())
+
+
+def expected_outputs(network, process, sampler, denoise, generate):
+    """What the Keras network returns for the cases, by signature."""
+    arguments = {k: v.item() for k, v in generate.items() if k != "labels"}
+    images = ImageGenerator(network, process).generate(
+        **arguments,
+        labels=generate.get("labels"),
+        sampler=sampler,
+        image_size=denoise["noisy_images"].shape[1],
+    )
+    prediction = network(denoise, training=False)
+    return {"denoise": np.asarray(prediction), "generate": images}
+
+
+def format_parity_table(rows):
+    """Lays the rows of the parity table out as text.
+
+    Args:
+        rows: list of dicts of `compare`.
+
+    Returns:
+        str of several lines.
+    """
+    lines = [
+        f"{'artifact':<26}{'signature':<11}{'max |diff|':>11}"
+        f"{'mean |diff|':>12}{'of spread':>11}{'MB':>8}{'ms/call':>9}"
+    ]
+    for row in rows:
+        lines.append(
+            f"{row['artifact']:<26}{row['signature']:<11}"
+            f"{row['max_difference']:>11.1e}{row['mean_difference']:>12.1e}"
+            f"{row['max_difference_of_spread']:>11.1e}"
+            f"{row['size_bytes'] / 1e6:>8.2f}"
+            f"{row['milliseconds_per_call']:>9.1f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,50 @@
+"""Installs keras_unet_diffusion and its commands."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"',
+    (ROOT / "keras_unet_diffusion" / "__init__.py").read_text(),
+).group(1)
+
+setup(
+    name="keras_unet_diffusion",
+    version=VERSION,
+    description="U-Net diffusion models for Keras 3 and TensorFlow",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # Only the library: train, export and tests stay out of site-packages.
+    packages=find_packages(
+        include=["keras_unet_diffusion", "keras_unet_diffusion.*"]
+    ),
+    install_requires=[
+        "absl-py>=2.1",
+        "ai-edge-litert>=1.3",
+        # tensorflow-datasets imports it without requiring it.
+        "importlib_resources>=6.0",
+        "keras>=3.15.1",
+        "numpy>=2.0",
+        "pillow>=11.0",
+        "scikit-learn>=1.5",
+        "tensorboard>=2.19",
+        "tensorflow>=2.21",
+        "tensorflow-datasets>=4.9.9",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "test": ["pytest>=8.0", "ruff>=0.9", "build>=1.2"],
+    },
+    entry_points={
+        "console_scripts": [
+            "kud-train=keras_unet_diffusion.cli.train:main",
+            "kud-sample=keras_unet_diffusion.cli.sample:main",
+            "kud-export=keras_unet_diffusion.cli.export:main",
+        ]
+    },
+)

@@ -1,0 +1,1 @@
+"""Recipes for training; the command is `python -m train`."""
