@@ -197,28 +197,25 @@ def train(values):
         f", {network.num_classes or 'no'} classes, "
         f"{network.count_params():,} parameters, {values.dtype_policy}."
     )
+    _write_flags(workdir, values)
+    num_columns = network.num_classes or 8
+    num_columns = num_columns if num_columns <= 16 else 8
     model.fit(
         dataset,
         epochs=values.train_steps // values.steps_per_epoch,
         initial_epoch=done // values.steps_per_epoch,
         steps_per_epoch=values.steps_per_epoch,
         validation_data=validation_data,
-        callbacks=_callbacks(workdir, values),
+        callbacks=_callbacks(workdir, values, num_columns),
         shuffle=False,
         verbose=1 if sys.stdout.isatty() else 2,
     )
     save_model(model, workdir / FINAL_MODEL)
-    num_columns = network.num_classes or 8
-    num_columns = num_columns if num_columns <= 16 else 8
     images = model.generate(
         8 * num_columns, num_steps=values.num_sampling_steps, seed=values.seed
     )
-    save_grid(
-        workdir / "samples.png",
-        images,
-        num_columns,
-        scale=max(1, 64 // network.image_size),
-    )
+    scale = max(1, 64 // network.image_size)
+    save_grid(workdir / "samples.png", images, num_columns, scale)
     _print_next_commands(workdir)
 
 
@@ -266,10 +263,15 @@ def _prepare_workdir(workdir, values):
             "The work directory is not empty and holds no run. Received: "
             f"--workdir={workdir}. Choose another, or remove it."
         )
-    with written_whole(flag_file) as temporary:
-        temporary.write_text(values.flags_into_string())
     checkpoints = list_checkpoints(workdir)
     return checkpoints[-1][0] if checkpoints else 0
+
+
+def _write_flags(workdir, values):
+    lines = values.flags_into_string().splitlines()
+    lines = [line for line in lines if line != "--nohelp"]
+    with written_whole(workdir / FLAG_FILE) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
 
 
 def _check_same_flags(flag_file, values):
@@ -374,15 +376,17 @@ def _build_model(values, network):
     return model
 
 
-def _callbacks(workdir, values):
+def _callbacks(workdir, values, num_columns):
     log_dir = workdir / "logs"
     return [
         ImagesPerSecond(values.batch_size),
         keras.callbacks.TensorBoard(log_dir, write_graph=False),
         SampleGrid(
             workdir / "samples",
-            log_dir,
+            log_dir / "train",
             every_epochs=values.sample_epochs,
+            num_images=8 * num_columns,
+            num_columns=num_columns,
             num_steps=values.num_sampling_steps,
             seed=values.seed,
         ),

@@ -132,7 +132,7 @@ def _open_tfds(name, split, data_dir):
         )
     if split not in splits:
         raise _split_error(split, splits, f"tfds:{name}")
-    features = builder.info.features
+    features = dict(builder.info.features.items())
     if not isinstance(features.get("image"), tfds.features.Image):
         raise ValueError(
             "The set has no images under the name 'image'. Received: source="

@@ -51,6 +51,7 @@ class SampleGrid(keras.callbacks.Callback):
         log_dir: for TensorBoard; None for none.
         every_epochs: int >= 1.
         num_images: int >= 1.
+        num_columns: int >= 1; None for a square grid.
         num_steps: int, sampling steps.
         seed: int.
     """
@@ -61,6 +62,7 @@ class SampleGrid(keras.callbacks.Callback):
         log_dir=None,
         every_epochs=1,
         num_images=16,
+        num_columns=None,
         num_steps=50,
         seed=0,
     ):
@@ -69,6 +71,7 @@ class SampleGrid(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.every_epochs = every_epochs
         self.num_images = num_images
+        self.num_columns = num_columns
         self.num_steps = num_steps
         self.seed = seed
 
@@ -78,8 +81,8 @@ class SampleGrid(keras.callbacks.Callback):
         images = self.model.generate(
             self.num_images, num_steps=self.num_steps, seed=self.seed
         )
-        grid = image_grid(images)
-        step = int(self.model.optimizer.iterations)
+        grid = image_grid(images, self.num_columns)
+        step = (epoch + 1) * self.params["steps"]
         if self.folder is not None:
             save_png(Path(self.folder) / f"step_{step:08d}.png", grid)
         if self.log_dir is not None:
@@ -107,7 +110,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every_epochs:
             return
-        step = int(self.model.optimizer.iterations)
+        step = (epoch + 1) * self.params["steps"]
         save_model(self.model, checkpoint_path(self.workdir, step))
         for _, path in list_checkpoints(self.workdir)[: -self.keep]:
             path.unlink()

@@ -1,0 +1,75 @@
+"""Shared fixtures: small networks, real images, a trained model."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from keras_unet_diffusion import DiffusionModel, UNet  # noqa: E402
+from keras_unet_diffusion.data import image_dataset  # noqa: E402
+
+# The smallest U-Net that still has every kind of layer.
+SMALL = {
+    "image_size": 8,
+    "image_channels": 1,
+    "base_channels": 8,
+    "channel_multipliers": (1, 2),
+    "num_residual_blocks": 1,
+    "attention_resolutions": (4,),
+    "num_heads": 2,
+    "num_groups": 4,
+}
+
+
+@pytest.fixture(autouse=True)
+def _fixed_randomness():
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def randomize(network, scale=0.1, seed=0):
+    """Gives every weight a random value: zero-initialised layers would
+    otherwise hide what happens before them."""
+    random = np.random.default_rng(seed)
+    network.set_weights(
+        [
+            w + scale * random.standard_normal(w.shape)
+            for w in network.get_weights()
+        ]
+    )
+    return network
+
+
+@pytest.fixture
+def small_network():
+    """A small unconditional U-Net with random weights."""
+    return randomize(UNet(**SMALL))
+
+
+@pytest.fixture
+def labelled_network():
+    """A small U-Net with ten classes and random weights."""
+    return randomize(UNet(**SMALL, num_classes=10))
+
+
+@pytest.fixture
+def small_model(labelled_network):
+    """A compiled model around `labelled_network`."""
+    model = DiffusionModel(labelled_network, seed=0)
+    model.compile(keras.optimizers.Adam(1e-3))
+    return model
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """All of one split at 8x8: images in [-1, 1] and labels, numpy."""
+    dataset = image_dataset(
+        "digits", image_size=8, batch_size=1500, shuffle=False
+    )
+    images, labels = next(dataset.as_numpy_iterator())
+    return images, labels
