@@ -23,6 +23,9 @@ setup(
     packages=find_packages(
         include=["keras_unet_diffusion", "keras_unet_diffusion.*"]
     ),
+    # Scripts that export runs in other processes; no package, as they must
+    # not import this one.
+    package_data={"keras_unet_diffusion.export": ["runners/*.py"]},
     install_requires=[
         "absl-py>=2.1",
         "ai-edge-litert>=1.3",

@@ -86,9 +86,9 @@ class DiffusionModel(keras.Model):
                 f"clip_norm={clip_norm}. Pass a positive number, or None for "
                 "no bound."
             )
-        # The network's policy decides about loss scaling; noise levels must
-        # not be rounded to it on their way in.
-        kwargs |= {"dtype": network.dtype_policy, "autocast": False}
+        # The model's policy decides about loss scaling; noise levels must not
+        # be rounded to it on their way in.
+        kwargs |= {"dtype": _training_policy(network), "autocast": False}
         super().__init__(name=name, **kwargs)
         self.network = network
         self.process = process or DiffusionProcess()
@@ -297,10 +297,10 @@ class DiffusionModel(keras.Model):
         self.training_seeds.state.assign(store["training_seeds"][...])
 
     def _num_updates(self):
-        """Updates of the weights so far, an integer scalar."""
-        optimizer = self._inner_optimizer
-        per_update = optimizer.gradient_accumulation_steps or 1
-        return optimizer.iterations // per_update
+        """Updates of the weights so far: Keras counts accumulated steps and
+        steps that loss scaling skipped as none."""
+        # A sum, so a number: the counter itself would move on with apply.
+        return self.optimizer.iterations + 0
 
     def _track(self, loss, images):
         self.loss_tracker.update_state(loss, tf.shape(images)[0])
@@ -359,3 +359,11 @@ class DiffusionModel(keras.Model):
                 "network with num_classes=None."
             )
         return images, tf.cast(labels, tf.int32)
+
+
+def _training_policy(network):
+    """The policy to train under: float16 anywhere needs loss scaling, also
+    where the network as a whole was built under another policy."""
+    if any(layer.compute_dtype == "float16" for layer in network.layers):
+        return "mixed_float16"
+    return network.dtype_policy

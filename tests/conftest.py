@@ -8,7 +8,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from keras_unet_diffusion import DiffusionModel, UNet  # noqa: E402
+from keras_unet_diffusion import DiffusionModel, UNet, layers  # noqa: E402
 from keras_unet_diffusion.data import image_dataset  # noqa: E402
 
 # The smallest U-Net that still has every kind of layer.
@@ -43,6 +43,25 @@ def randomize(network, scale=0.1, seed=0):
         ]
     )
     return network
+
+
+def one_block_network(policy="float32"):
+    """One residual block between two convolutions: where the trainer and not
+    the U-Net is tested, because a U-Net takes ten seconds to trace."""
+    images = keras.Input((8, 8, 1), name="noisy_images")
+    level = keras.Input((), name="noise_level")
+    embedding = layers.NoiseLevelEmbedding(16, 8, dtype=policy)(level)
+    hidden = keras.layers.Conv2D(8, 3, padding="same", dtype=policy)(images)
+    hidden = layers.ResidualBlock(8, num_groups=4, dtype=policy)(
+        hidden, embedding
+    )
+    outputs = keras.layers.Conv2D(1, 3, padding="same", dtype="float32")(
+        hidden
+    )
+    network = keras.Model(
+        {"noisy_images": images, "noise_level": level}, outputs
+    )
+    return randomize(network)
 
 
 @pytest.fixture

@@ -1,10 +1,15 @@
 """What all commands share: flags of their own, help, errors in one line."""
 
 import os
+import re
 import sys
+from pathlib import Path
 
 import tensorflow as tf
 from absl import flags, logging
+
+from keras_unet_diffusion.model import DiffusionModel
+from keras_unet_diffusion.training import load_model
 
 # What a user can cause and mend; anything else is our bug and keeps its
 # traceback.
@@ -60,10 +65,13 @@ def run_command(run, define_flags, description, argv=None):
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().setFormatter(None)
+    # Else absl warns that something was logged before its own flags were.
+    flags.FLAGS.mark_as_parsed()
     try:
         values = parse_flags(define_flags, argv)
     except flags.Error as error:
-        return _complain(f"{error}. See --help.")
+        reason = str(error).removeprefix("ERROR:: ").rstrip(".")
+        return _complain(f"{reason}. See --help.")
     if values.help:
         print(f"{description}\n{_help(values)}")
         return 0
@@ -76,6 +84,57 @@ def run_command(run, define_flags, description, argv=None):
     return 0
 
 
+def check_given(values, *names):
+    """Raises a `ValueError` if a flag without a default was left out.
+
+    Not by absl's own mark, which refuses --help without those flags.
+    """
+    missing = [f"--{name}" for name in names if not values[name].value]
+    if missing:
+        raise ValueError(
+            "Some flags have no default. Received: no "
+            f"{' and no '.join(missing)}. Pass them as --name=value; --help "
+            "explains them."
+        )
+
+
+def check_place(name, path):
+    """Raises a `ValueError` if nothing can be written at a flag's path."""
+    path = Path(path).absolute()
+    nearest = next(p for p in (path, *path.parents) if p.exists())
+    if not nearest.is_dir():
+        raise ValueError(
+            f"A folder cannot be made where a file is. Received: --{name}="
+            f"{path}, and {nearest} is a file. Choose another --{name}."
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"There is no right to write there. Received: --{name}={path}, "
+            f"and {nearest} is read-only. Choose another --{name}, or change "
+            "its permissions."
+        )
+
+
+def load_diffusion_model(path):
+    """Loads what --checkpoint names; a `ValueError` if it is no such model."""
+    try:
+        model = load_model(path)
+    except (KeyError, TypeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            "The file cannot be loaded as a Keras model. Received: "
+            f"--checkpoint={path} ({reason}). Pass a work directory of train, "
+            "or a .keras file from one."
+        ) from error
+    if not isinstance(model, DiffusionModel):
+        raise ValueError(
+            "The file holds another kind of model. Received: --checkpoint="
+            f"{path} with a {type(model).__name__}. Pass a work directory of "
+            "train, or a .keras file from one."
+        )
+    return model
+
+
 def _complain(message, status=1):
     sys.stdout.flush()
     print(f"Error: {message}", file=sys.stderr)
@@ -85,11 +144,14 @@ def _complain(message, status=1):
 def _message(error):
     """One paragraph for the user, also from errors that are not ours."""
     if isinstance(error, tf.errors.OpError):
-        return error.message.splitlines()[0]
-    if isinstance(error, OSError) and error.errno is not None:
+        # TensorFlow puts the name of the operation before, in {{ }}.
+        reason = re.sub("{{.*?}} ?", "", error.message.partition("\n")[0])
+    elif isinstance(error, OSError) and error.errno is not None:
         where = f": {error.filename}" if error.filename else ""
-        return f"{os.strerror(error.errno)}{where}."
-    return str(error)
+        reason = os.strerror(error.errno) + where
+    else:
+        return str(error)
+    return f"{reason.rstrip('.')}. Mend that, then run the command again."
 
 
 def _help(values):

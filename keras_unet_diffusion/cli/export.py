@@ -2,10 +2,14 @@
 
 from absl import flags
 
-from keras_unet_diffusion.cli.command import run_command
+from keras_unet_diffusion.cli.command import (
+    check_given,
+    check_place,
+    load_diffusion_model,
+    run_command,
+)
 from keras_unet_diffusion.export import export_model, format_parity_table
 from keras_unet_diffusion.files import check_new_folder
-from keras_unet_diffusion.training import load_model
 
 DESCRIPTION = """Writes a trained model as files for other applications.
 
@@ -28,13 +32,14 @@ def define_flags(values):
     flags.DEFINE_integer(
         "image_size", None, "Pixels, for a network of any size.", **to
     )
-    flags.mark_flags_as_required(["checkpoint", "out"], values)
 
 
 def export(values):
     """Exports as the flags say; the command without its error handling."""
+    check_given(values, "checkpoint", "out")
+    check_place("out", values.out)
     check_new_folder(values.out)
-    model = load_model(values.checkpoint)
+    model = load_diffusion_model(values.checkpoint)
     rows = export_model(
         model,
         values.out,

@@ -2,10 +2,14 @@
 
 from absl import flags
 
-from keras_unet_diffusion.cli.command import run_command
+from keras_unet_diffusion.cli.command import (
+    check_given,
+    check_place,
+    load_diffusion_model,
+    run_command,
+)
 from keras_unet_diffusion.data import save_grid, save_images
 from keras_unet_diffusion.files import check_new_folder, written_whole
-from keras_unet_diffusion.training import load_model
 
 DESCRIPTION = """Generates images from a trained model.
 
@@ -36,16 +40,18 @@ def define_flags(values):
     flags.DEFINE_integer(
         "image_size", None, "Pixels, for a network of any size.", **to
     )
-    flags.mark_flags_as_required(["checkpoint", "out"], values)
 
 
 def sample(values):
     """Samples as the flags say; the command without its error handling."""
+    check_given(values, "checkpoint", "out")
+    check_place("out", values.out)
     check_new_folder(values.out)
-    model = load_model(values.checkpoint)
+    labels = _labels(values.labels)
+    model = load_diffusion_model(values.checkpoint)
     images = model.generate(
         values.num_images,
-        labels=_labels(values.labels),
+        labels=labels,
         num_steps=values.num_steps,
         seed=values.seed,
         sampler=values.sampler,
@@ -69,7 +75,8 @@ def _labels(labels):
     except ValueError:
         raise ValueError(
             "--labels are class numbers by commas. Received: "
-            f"--labels={','.join(labels)}."
+            f"--labels={','.join(labels)}. Pass for example --labels=3, or "
+            "--labels=0,1 for two images."
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
 

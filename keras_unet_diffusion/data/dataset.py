@@ -83,6 +83,11 @@ def image_dataset(
             "batch_size and image_size must be at least 1. Received: "
             f"batch_size={batch_size}, image_size={image_size}."
         )
+    if start_batch < 0:
+        raise ValueError(
+            "start_batch is a number of batches to skip. Received: "
+            f"start_batch={start_batch}. Pass 0 or more."
+        )
     if image_channels not in (None, 1, 3):
         raise ValueError(
             "Images are grey or RGB. Received: image_channels="
@@ -107,14 +112,16 @@ def image_dataset(
     if repeat:
         dataset = dataset.repeat()
     dataset = dataset.batch(batch_size, drop_remainder=repeat)
-    dataset = dataset.enumerate().skip(start_batch)
+    # A new seed for each batch, and others in the next epoch.
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+    dataset = tf.data.Dataset.zip(seeds.batch(2), dataset).skip(start_batch)
     fetch = _fetch_function(images, image_size, image_channels)
     labels = None if labels is None else _on_cpu(labels)
 
-    def make_batch(batch, indices):
+    def make_batch(flip_seed, indices):
         pixels = to_model_range(fetch(indices))
         if flip:
-            pixels = _flip_half(pixels, tf.stack([seed, batch]))
+            pixels = _flip_half(pixels, flip_seed)
         if labels is None:
             return pixels
         return pixels, tf.gather(labels, indices)
@@ -163,7 +170,9 @@ def _read(source, image_size, image_channels, on_bad_image, max_bytes):
     if bad:
         _report(bad, source, on_bad_image)
     good = np.array([i for i in range(count) if i not in bad])
-    images = images if keep else np.array([str(p) for p in source.items])
+    if not keep:
+        # Bytes, because a file's name need not be UTF-8.
+        images = np.array([os.fsencode(path) for path in source.items])
     labels = source.labels
     if bad:
         images = images[good]
@@ -185,10 +194,8 @@ def _report(bad, source, on_bad_image):
     """Raises or logs what is wrong with the bad images."""
     shown = [
         f"  {reason}" if source.names is not None else f"  image {i}: {reason}"
-        for i, reason in list(bad.items())[:10]
+        for i, reason in bad.items()
     ]
-    if len(bad) > len(shown):
-        shown.append(f"  and {len(bad) - len(shown)} more")
     reasons = "\n".join(shown)
     if on_bad_image == "error" or len(bad) == len(source.items):
         raise ValueError(
@@ -213,7 +220,7 @@ def _fetch_function(images, image_size, image_channels):
     shape = (image_size, image_size, image_channels)
 
     def decode(path):
-        return decode_image(path.decode(), image_size, image_channels)
+        return decode_image(os.fsdecode(path), image_size, image_channels)
 
     def fetch_one(path):
         pixels = tf.numpy_function(decode, [path], tf.uint8)

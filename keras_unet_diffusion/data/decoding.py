@@ -1,7 +1,6 @@
 """From an image file of any kind to the pixels of one size."""
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ def decode_image(source, image_size, image_channels=3, max_pixels=MAX_PIXELS):
     """Decodes an image, crops its centre square, and resizes it.
 
     The orientation that a camera noted (EXIF) is applied, CMYK and palettes
-    become RGB, transparent parts become white, 16 bits are rounded to 8, and
-    of an animation the first frame is taken. Resizing is bicubic with
+    become RGB, transparent parts become white, 16 bits become 8, and of an
+    animation the first frame is taken. Resizing is bicubic with
     antialiasing; an image of the right size keeps its pixels.
 
     Args:
@@ -45,32 +44,26 @@ def decode_image(source, image_size, image_channels=3, max_pixels=MAX_PIXELS):
     if not data:
         raise ValueError(f"The image file is empty. Received: {where}.")
     try:
-        with warnings.catch_warnings():
-            # Our own limit, below, is stricter than Pillow's warning.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            num_pixels = picture.width * picture.height
-            if num_pixels > max_pixels:
-                raise _TooLarge(
-                    f"The image claims {picture.width}x{picture.height} "
-                    f"pixels, more than the limit of {max_pixels:,}. "
-                    f"Received: {where}. Make it smaller, or leave it out."
-                )
-            picture.load()
-            picture = _to_mode(picture, "L" if image_channels == 1 else "RGB")
-    except _TooLarge as error:
-        raise ValueError(str(error)) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        if picture.width * picture.height > max_pixels:
+            raise _TooLarge(
+                f"{picture.width}x{picture.height} pixels, the limit is "
+                f"{max_pixels:,}"
+            )
+        picture.load()
+        picture = _to_mode(picture, "L" if image_channels == 1 else "RGB")
+    except (_TooLarge, Image.DecompressionBombError) as error:
+        raise ValueError(
+            "The image claims more pixels than are allowed. Received: "
+            f"{where} ({error}). Make it smaller, or leave it out."
+        ) from None
+    # Pillow lets exceptions of any kind out, TypeError and struct.error of a
+    # damaged EXIF block among them.
+    except Exception as error:
         raise ValueError(
             "The image cannot be read: it is damaged, or not a JPEG, PNG, "
             f"WebP, BMP or GIF file. Received: {where} ({error}). Repair or "
             "remove it, or skip such files by on_bad_image='skip'."
-        ) from None
-    except Image.DecompressionBombError:
-        raise ValueError(
-            "The image claims more pixels than the limit of "
-            f"{max_pixels:,}. Received: {where}. Make it smaller, or leave "
-            "it out."
         ) from None
     return fit_image(picture, image_size)
 
@@ -85,7 +78,9 @@ def _to_mode(picture, mode):
     if picture.mode.startswith("I"):
         # 16 bits: Pillow's own conversion would clip at 255, not scale.
         deep = np.asarray(picture, "float64")
-        picture = Image.fromarray(np.round(deep / 257).astype("uint8"))
+        pixels = np.round(deep / 257).astype("uint8")
+        pixels[deep == picture.info.get("transparency")] = 255
+        picture = Image.fromarray(pixels)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,16 @@ OTHER_IMAGE_SUFFIXES = (".tif", ".tiff", ".avif", ".heic", ".jxl", ".jp2")
 
 # tensorflow-datasets sets are held in memory as encoded images.
 MAX_ENCODED_BYTES = 8 * 2**30
+
+# What reading a damaged npz file can raise.
+_NPZ_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +127,13 @@ def _open_tfds(name, split, data_dir):
     try:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
         splits = list(builder.info.splits)
-        looked_in = builder.data_path.parent.parent
-    except (tfds.core.DatasetNotFoundError, AssertionError) as error:
+        # The set lies in data_dir/name[/config]/version.
+        looked_in = builder.data_path.parents[builder.info.full_name.count("/")]
+    except (ValueError, AssertionError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"tensorflow-datasets has no such set. Received: source=tfds:"
-            f"{name} ({str(error).splitlines()[0]}). Its catalogue lists the "
-            "names."
+            f"{name} ({reason}). Its catalogue lists the names."
         ) from None
     if not splits:
         raise ValueError(
@@ -177,7 +189,8 @@ def _open_folder(folder, split):
         folder = folder / split
     elif split != "train":
         raise _split_error(split, ("train",), f"folder:{folder}")
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    # A link to a lost file is found, and then reported as a bad image.
+    found = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
     known = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)
     paths = [path for path in found if path.suffix.lower() in known]
     if len(paths) < len(found):
@@ -218,9 +231,12 @@ def _open_npz(path, split):
             f"path of an npz file, absolute or from {Path.cwd()}."
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it is an npy file, one array without a name")
+        with archive:
             arrays = dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _NPZ_ERRORS as error:
         raise ValueError(
             f"The file cannot be read as an npz file. Received: source=npz:"
             f"{path} ({error}). Write it by np.savez(path, images=..., "
@@ -253,14 +269,16 @@ def _open_npz(path, split):
         raise ValueError(
             f"There must be images, and as many labels. Received: "
             f"{len(images)} images and "
-            f"{'no' if labels is None else len(labels)} labels in npz:{path}."
+            f"{'no' if labels is None else len(labels)} labels in npz:{path}. "
+            "Write one label per image, or none at all."
         )
     if labels is not None and (
         not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0
     ):
         raise ValueError(
             "Labels must be whole numbers from 0. Received: "
-            f"{labels.dtype} from {labels.min()} in npz:{path}."
+            f"{labels.dtype} from {min(labels.tolist())} in npz:{path}. Number "
+            "the classes 0, 1, 2, ..."
         )
     height, width = images.shape[1:3]
     num_classes = 0 if labels is None else int(labels.max()) + 1

@@ -75,6 +75,10 @@ class SampleGrid(keras.callbacks.Callback):
         self.num_steps = num_steps
         self.seed = seed
 
+    def on_train_batch_end(self, batch, logs=None):
+        # Not params["steps"]: it is None for a dataset of unknown length.
+        self.num_batches = batch + 1
+
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every_epochs:
             return
@@ -82,7 +86,7 @@ class SampleGrid(keras.callbacks.Callback):
             self.num_images, num_steps=self.num_steps, seed=self.seed
         )
         grid = image_grid(images, self.num_columns)
-        step = (epoch + 1) * self.params["steps"]
+        step = (epoch + 1) * self.num_batches
         if self.folder is not None:
             save_png(Path(self.folder) / f"step_{step:08d}.png", grid)
         if self.log_dir is not None:
@@ -107,10 +111,14 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self.every_epochs = every_epochs
         self.keep = keep
 
+    def on_train_batch_end(self, batch, logs=None):
+        # Not params["steps"]: it is None for a dataset of unknown length.
+        self.num_batches = batch + 1
+
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every_epochs:
             return
-        step = (epoch + 1) * self.params["steps"]
+        step = (epoch + 1) * self.num_batches
         save_model(self.model, checkpoint_path(self.workdir, step))
         for _, path in list_checkpoints(self.workdir)[: -self.keep]:
             path.unlink()

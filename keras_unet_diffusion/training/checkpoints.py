@@ -33,8 +33,12 @@ def checkpoint_path(workdir, step):
 def list_checkpoints(workdir):
     """Steps and paths of a work directory's checkpoints, oldest first."""
     folder = Path(workdir) / CHECKPOINT_FOLDER
-    paths = sorted(folder.glob("step_*.keras"))
-    return [(int(path.stem.removeprefix("step_")), path) for path in paths]
+    steps = [
+        (path.stem.removeprefix("step_"), path)
+        for path in folder.glob("step_*.keras")
+    ]
+    # A copy that someone made, "step_00000100_best", is none of ours.
+    return sorted((int(step), path) for step, path in steps if step.isdecimal())
 
 
 def find_model(path):
@@ -92,11 +96,15 @@ def load_model(path):
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError) as error:
+            names = {Path(name).stem for name in archive.namelist()}
+            if not names.issuperset({"config", "model.weights"}):
+                damaged = "it lacks its config or its weights"
+    # RuntimeError and OSError come from damaged headers.
+    except (zipfile.BadZipFile, EOFError, RuntimeError, OSError) as error:
         damaged = error
     if damaged:
         raise ValueError(
-            f"The file is damaged or not a Keras model. Received: {path} "
+            f"The file is damaged, or no Keras model. Received: {path} "
             f"({damaged}). Use another checkpoint of the same run."
         )
     return keras.saving.load_model(path)

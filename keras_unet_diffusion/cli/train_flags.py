@@ -1,0 +1,242 @@
+"""The flags of the command that trains, and the file that keeps them."""
+
+import math
+
+from absl import flags
+
+from keras_unet_diffusion.cli.command import parse_flags
+from keras_unet_diffusion.diffusion import (
+    CosineSchedule,
+    ImagePrediction,
+    LinearSchedule,
+    MinSNRWeighting,
+    NoisePrediction,
+    UniformWeighting,
+    VelocityPrediction,
+)
+from keras_unet_diffusion.files import written_whole
+from keras_unet_diffusion.presets import PRESETS
+
+FLAG_FILE = "train.flags"
+SCHEDULES = {"linear": LinearSchedule, "cosine": CosineSchedule}
+PREDICTIONS = {
+    "noise": NoisePrediction,
+    "image": ImagePrediction,
+    "velocity": VelocityPrediction,
+}
+WEIGHTINGS = {"uniform": UniformWeighting, "min_snr": MinSNRWeighting}
+JIT_COMPILE = {"auto": "auto", "true": True, "false": False}
+# A run may go on under another value of these.
+MAY_CHANGE = ("workdir", "train_steps", "flagfile", "help", "h", "undefok")
+
+
+def define_flags(values):
+    """Defines the flags of the command on a `FlagValues`."""
+    to = {"flag_values": values}
+    flags.DEFINE_string(
+        "workdir", "runs/digits", "Folder for all that the run writes.", **to
+    )
+    _define_data_flags(to)
+    _define_network_flags(to)
+    flags.DEFINE_enum(
+        "schedule", "cosine", list(SCHEDULES), "Noise schedule.", **to
+    )
+    flags.DEFINE_enum(
+        "prediction", "velocity", list(PREDICTIONS), "Prediction type.", **to
+    )
+    flags.DEFINE_enum(
+        "weighting", "uniform", list(WEIGHTINGS), "Loss weights.", **to
+    )
+    _define_training_flags(to)
+
+
+def _define_data_flags(to):
+    flags.DEFINE_string(
+        "source",
+        "digits",
+        "Images: digits, tfds:NAME, folder:PATH or npz:PATH.",
+        **to,
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Where tensorflow-datasets looks.", **to
+    )
+    flags.DEFINE_string("split", "train", "Split to train on.", **to)
+    flags.DEFINE_string(
+        "validation_split",
+        None,
+        "Split to validate on after each epoch; none by default.",
+        **to,
+    )
+    flags.DEFINE_integer(
+        "image_size", None, "Pixels; by default the preset's.", **to
+    )
+    flags.DEFINE_enum(
+        "image_channels",
+        None,
+        ["1", "3"],
+        "1 grey, 3 RGB; by default the source's.",
+        **to,
+    )
+    flags.DEFINE_bool("flip", False, "Mirror half of the images.", **to)
+    flags.DEFINE_enum(
+        "on_bad_image",
+        "error",
+        ["error", "skip"],
+        "What to do with images that cannot be read.",
+        **to,
+    )
+
+
+def _define_network_flags(to):
+    flags.DEFINE_string(
+        "preset", "tiny", f"Network: {', '.join(PRESETS)}.", **to
+    )
+    flags.DEFINE_integer(
+        "num_classes",
+        None,
+        "Classes to condition on; 0 for none, by default the source's.",
+        **to,
+    )
+    flags.DEFINE_integer(
+        "base_channels", None, "Channels; by default the preset's.", **to
+    )
+    flags.DEFINE_list(
+        "attention_resolutions",
+        None,
+        "Heights of the feature maps with attention, by commas; by default "
+        "the preset's.",
+        **to,
+    )
+    flags.DEFINE_float(
+        "dropout", None, "Share dropped; by default the preset's.", **to
+    )
+
+
+def _define_training_flags(to):
+    flags.DEFINE_integer("batch_size", 32, "Images per step.", **to)
+    flags.DEFINE_integer("train_steps", 1000, "Steps in all.", **to)
+    flags.DEFINE_integer(
+        "steps_per_epoch", 100, "Steps between two lines of the log.", **to
+    )
+    flags.DEFINE_float("learning_rate", 2e-3, "Of Adam.", **to)
+    flags.DEFINE_integer(
+        "warmup_steps", 100, "Steps until the full learning rate.", **to
+    )
+    flags.DEFINE_float("ema_decay", 0.995, "Decay of the average.", **to)
+    flags.DEFINE_float("clip_norm", 1.0, "Bound of the gradients.", **to)
+    flags.DEFINE_enum(
+        "dtype_policy",
+        "float32",
+        ["float32", "mixed_float16", "mixed_bfloat16"],
+        "Precision of the network.",
+        **to,
+    )
+    flags.DEFINE_enum(
+        "jit_compile",
+        "auto",
+        list(JIT_COMPILE),
+        "Whether XLA compiles; auto: on a GPU.",
+        **to,
+    )
+    flags.DEFINE_integer("seed", 0, "Of weights, data and noise.", **to)
+    flags.DEFINE_integer(
+        "sample_epochs", 5, "Epochs between two sample grids.", **to
+    )
+    flags.DEFINE_integer(
+        "checkpoint_epochs", 5, "Epochs between two checkpoints.", **to
+    )
+    flags.DEFINE_integer(
+        "num_sampling_steps", 50, "Steps of DDIM for the grids.", **to
+    )
+
+
+def check_flags(values):
+    """Raises a `ValueError` for numbers that do not fit together."""
+    values.steps_per_epoch = min(values.steps_per_epoch, values.train_steps)
+    for name in (
+        "batch_size",
+        "train_steps",
+        "steps_per_epoch",
+        "sample_epochs",
+        "checkpoint_epochs",
+    ):
+        if values[name].value < 1:
+            raise ValueError(
+                f"--{name} must be at least 1. Received: "
+                f"--{name}={values[name].value}. Pass a positive whole number."
+            )
+    if values.train_steps % values.steps_per_epoch:
+        raise ValueError(
+            "--train_steps must be a multiple of --steps_per_epoch. Received: "
+            f"--train_steps={values.train_steps} and --steps_per_epoch="
+            f"{values.steps_per_epoch}. Change one of them."
+        )
+    is_rate = math.isfinite(values.learning_rate) and values.learning_rate > 0
+    if not is_rate or values.warmup_steps < 0:
+        raise ValueError(
+            "--learning_rate must be positive and --warmup_steps not "
+            f"negative. Received: --learning_rate={values.learning_rate} and "
+            f"--warmup_steps={values.warmup_steps}. Leave them out for the "
+            "defaults."
+        )
+    if not 0 <= values.seed < 2**32:
+        raise ValueError(
+            f"--seed is out of range. Received: --seed={values.seed}. Pass a "
+            f"number from 0 to {2**32 - 1}."
+        )
+    num_timesteps = SCHEDULES[values.schedule]().num_timesteps
+    if not 1 <= values.num_sampling_steps <= num_timesteps:
+        raise ValueError(
+            f"The {values.schedule} schedule has {num_timesteps} steps. "
+            f"Received: --num_sampling_steps={values.num_sampling_steps}. "
+            f"Pass a number from 1 to {num_timesteps}."
+        )
+    if values.preset not in PRESETS:
+        raise ValueError(
+            "There is no preset of that name. Received: --preset="
+            f"{values.preset}. Choose one of {', '.join(PRESETS)}."
+        )
+    resolutions = values.attention_resolutions or []
+    if not all(resolution.isdecimal() for resolution in resolutions):
+        raise ValueError(
+            "--attention_resolutions are heights in pixels by commas. "
+            f"Received: --attention_resolutions={','.join(resolutions)}. Pass "
+            "whole numbers, such as 16,8."
+        )
+
+
+def write_flags(workdir, values):
+    """Writes all flags to `train.flags`, which --flagfile reads."""
+    lines = values.flags_into_string().splitlines()
+    lines = [line for line in lines if line != "--nohelp"]
+    with written_whole(workdir / FLAG_FILE) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+
+
+def read_flags(workdir):
+    """Returns the flags of the run in a work directory, None if none is."""
+    flag_file = workdir / FLAG_FILE
+    if not flag_file.exists():
+        return None
+    try:
+        return parse_flags(define_flags, ["", f"--flagfile={flag_file}"])
+    except flags.Error as error:
+        raise ValueError(
+            "The flags of the run in the work directory cannot be read. "
+            f"Received: {flag_file} ({error}). Choose another --workdir."
+        ) from None
+
+
+def check_same_flags(workdir, before, values):
+    """Raises a `ValueError` if a run would go on with other flags."""
+    changed = [
+        f"--{name} {before[name].value} -> {values[name].value}"
+        for name in values
+        if name not in MAY_CHANGE and before[name].value != values[name].value
+    ]
+    if changed:
+        raise ValueError(
+            "The work directory holds a run with other flags. Received: "
+            f"--workdir={workdir} with {', '.join(changed)}. Choose another "
+            f"--workdir, or pass its flags: --flagfile={workdir / FLAG_FILE}."
+        )

@@ -1,0 +1,350 @@
+"""Every artifact, loaded elsewhere, does what the Keras model does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import SMALL, randomize
+
+from keras_unet_diffusion import (
+    CosineSchedule,
+    DiffusionModel,
+    DiffusionProcess,
+    UNet,
+    VelocityPrediction,
+)
+from keras_unet_diffusion.export import (
+    artifacts,
+    export_model,
+    format_parity_table,
+    parity,
+    rebuild_in_float32,
+    write_litert,
+)
+from keras_unet_diffusion.export.network import weight_bytes
+from keras_unet_diffusion.generation import ImageGenerator
+
+README = Path(__file__).parents[1] / "export" / "README.md"
+
+
+def make_model(policy="float32"):
+    keras.utils.set_random_seed(0)
+    network = UNet(**SMALL, num_classes=10, dtype=policy)
+    process = DiffusionProcess(CosineSchedule(), VelocityPrediction())
+    return DiffusionModel(randomize(network), process)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model("mixed_bfloat16")
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """The folder of a model trained in bfloat16, and its parity table."""
+    folder = tmp_path_factory.mktemp("export") / "exported"
+    rows = export_model(model, folder)
+    return folder, rows
+
+
+def make_inputs(batch=3, level=500.0):
+    random = np.random.default_rng(0)
+    return {
+        "noisy_images": random.standard_normal((batch, 8, 8, 1)).astype(
+            "float32"
+        ),
+        "noise_level": np.full(batch, level, "float32"),
+        "labels": np.arange(batch, dtype="int32"),
+    }
+
+
+def test_every_artifact_is_in_the_parity_table(exported):
+    folder, rows = exported
+    named = {(row["artifact"], row["signature"]) for row in rows}
+    assert named == {
+        ("saved_model", "denoise"),
+        ("saved_model", "generate"),
+        ("denoise_float32.tflite", "denoise"),
+        ("denoise_float16.tflite", "denoise"),
+    }
+    assert json.loads((folder / "parity.json").read_text()) == rows
+    table = format_parity_table(rows)
+    assert all(row["artifact"] in table for row in rows)
+
+
+def test_float32_artifacts_agree_with_keras(exported):
+    for row in exported[1]:
+        if "float16" not in row["artifact"]:
+            # The bound that is promised for every export.
+            assert row["max_difference_of_spread"] <= 1e-5
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_rebuilding_in_float32_keeps_weights_and_drops_the_policy(policy):
+    mixed = make_model(policy).ema_network
+    rebuilt = rebuild_in_float32(mixed)
+    assert {layer.compute_dtype for layer in rebuilt.layers} == {"float32"}
+    exact = UNet.from_config(mixed.get_config() | {"dtype": "float32"})
+    exact.set_weights(mixed.get_weights())
+    np.testing.assert_array_equal(rebuilt(make_inputs()), exact(make_inputs()))
+
+
+def test_rebuilding_works_for_any_functional_network():
+    images = keras.Input((8, 8, 1), name="noisy_images")
+    level = keras.Input((), name="noise_level")
+    outputs = keras.layers.Conv2D(1, 3, padding="same", dtype="mixed_float16")(
+        images
+    )
+    network = keras.Model(
+        {"noisy_images": images, "noise_level": level}, outputs
+    )
+    rebuilt = rebuild_in_float32(network)
+    assert {layer.compute_dtype for layer in rebuilt.layers} == {"float32"}
+
+
+def test_no_weight_is_stored_twice(model, exported):
+    variables = exported[0] / "saved_model" / "variables"
+    (data,) = variables.glob("variables.data-*")
+    weights = weight_bytes(model.network)
+    # The rest is the list of names.
+    assert weights <= data.stat().st_size < 1.2 * weights
+
+
+def test_litert_files_hold_the_weights(model, exported):
+    weights = weight_bytes(model.network)
+    for precision, share in (("float32", 1), ("float16", 0.5)):
+        path = exported[0] / "litert" / f"denoise_{precision}.tflite"
+        assert path.stat().st_size > share * weights
+
+
+def test_a_litert_file_without_weights_is_refused(model, monkeypatch, tmp_path):
+    network = rebuild_in_float32(model.ema_network)
+    monkeypatch.setattr(
+        "keras_unet_diffusion.export.litert._convert", lambda *_: b"empty"
+    )
+    with pytest.raises(ValueError, match="left weights out.*5 bytes"):
+        write_litert(tmp_path / "x.tflite", network, (8, 8, 1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_float16_weights_hold_at_every_noise_level(model, exported):
+    # A table of frequencies rounded to float16 would be off by a fifth of a
+    # radian at level 999 and right at level 0.
+    from ai_edge_litert.interpreter import Interpreter
+
+    network = rebuild_in_float32(model.ema_network)
+    path = exported[0] / "litert" / "denoise_float16.tflite"
+    runner = Interpreter(str(path)).get_signature_runner("denoise")
+    errors = []
+    for level in np.arange(0, 1000, 27, dtype="float32"):
+        inputs = make_inputs(1, level)
+        output = runner(**inputs)["prediction"]
+        assert np.isfinite(output).all()
+        expected = np.asarray(network(inputs))
+        errors.append(np.abs(output - expected).max() / expected.std())
+    # Weights of 11 bits: 5e-4 each, through a dozen layers.
+    assert max(errors) < 0.02
+    assert np.mean(errors[-9:]) < 3 * np.mean(errors[:9])
+
+
+def test_a_float16_table_would_be_noticed():
+    # The mistake made on purpose: what rounding the frequencies does.
+    levels = np.arange(900, 1000, dtype="float32")[:, None]
+    frequencies = np.exp(-np.log(10000) * np.arange(4) / 3).astype("float32")
+    rounded = frequencies.astype("float16").astype("float32")
+    error = np.sin(levels * frequencies) - np.sin(levels * rounded)
+    assert np.abs(error).max() > 0.005
+
+
+def test_a_saved_model_takes_any_batch(model, exported):
+    network = rebuild_in_float32(model.ema_network)
+    signatures = tf.saved_model.load(
+        str(exported[0] / "saved_model")
+    ).signatures
+    for batch in (1, 5):
+        inputs = make_inputs(batch)
+        output = signatures["denoise"](
+            **{name: tf.constant(value) for name, value in inputs.items()}
+        )["prediction"]
+        # Float32 roundings of numbers of size 1.
+        np.testing.assert_allclose(output, network(inputs), atol=1e-5)
+
+
+def test_a_saved_model_generates_the_models_images(model, exported):
+    generator = ImageGenerator(
+        rebuild_in_float32(model.ema_network), model.process
+    )
+    expected = generator.generate(4, labels=3, num_steps=6, seed=11)
+    result = parity.run_elsewhere(
+        "saved_model",
+        exported[0] / "saved_model",
+        "generate",
+        {
+            "num_images": np.int32(4),
+            "num_steps": np.int32(6),
+            "seed": np.int64(11),
+            "labels": np.full(4, 3, "int32"),
+        },
+    )
+    # Float32 roundings, amplified by six steps of a random network.
+    np.testing.assert_allclose(result["output"], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"labels": [1, 2, 3]}, "labels must hold num_images numbers"),
+        ({"num_steps": 0}, "num_steps must be at least 1"),
+        ({"num_steps": 1001}, "num_steps is at most 1000"),
+        ({"num_images": 0, "labels": []}, "num_images must be at least 1"),
+    ],
+)
+def test_a_saved_model_refuses_wrong_inputs(exported, wrong, message):
+    generate = tf.saved_model.load(str(exported[0] / "saved_model")).signatures[
+        "generate"
+    ]
+    arguments = {"num_images": 2, "num_steps": 2, "seed": 0, "labels": [1, 2]}
+    arguments |= wrong
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        generate(
+            num_images=tf.constant(arguments["num_images"]),
+            num_steps=tf.constant(arguments["num_steps"]),
+            seed=tf.constant(arguments["seed"], tf.int64),
+            labels=tf.constant(arguments["labels"], tf.int32),
+        )
+
+
+def test_the_manifest_holds_the_schedule(model, exported):
+    manifest = json.loads((exported[0] / "manifest.json").read_text())
+    assert manifest["image_shape"] == [8, 8, 1]
+    assert manifest["num_classes"] == 10
+    assert manifest["prediction"] == "VelocityPrediction"
+    assert len(manifest["alpha"]) == len(manifest["sigma"]) == 1000
+    t = (np.array([0, 499, 999]) + 1) / 1000
+    alpha = np.asarray(model.process.schedule.alpha(t))
+    np.testing.assert_array_equal(
+        np.array(manifest["alpha"])[[0, 499, 999]], alpha
+    )
+
+
+def test_an_artifact_that_is_off_fails_the_export(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(artifacts, "FLOAT32_TOLERANCE", 0.0)
+    monkeypatch.setattr(
+        artifacts,
+        "run_elsewhere",
+        lambda *_: {"output": np.ones((4, 8, 8, 1)), "milliseconds": 1.0},
+    )
+    with pytest.raises(ValueError, match="does not compute what the Keras"):
+        export_model(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_no_numbers_fail_without_a_tolerance(value, tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"x")
+    result = {"output": np.array([1.0, value]), "milliseconds": 1.0}
+    with pytest.raises(ValueError, match="does not compute"):
+        parity.compare("x", path, "denoise", result, np.array([1.0, 2.0]))
+
+
+def test_a_folder_with_results_is_not_written_over(model, tmp_path):
+    (tmp_path / "kept.txt").write_text("kept")
+    with pytest.raises(ValueError, match="not empty"):
+        export_model(model, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_an_unlabelled_network_of_any_size_is_exported(tmp_path):
+    network = UNet(**SMALL | {"image_size": None, "attention_resolutions": ()})
+    model = DiffusionModel(randomize(network))
+    with pytest.raises(ValueError, match="any size"):
+        export_model(model, tmp_path / "out")
+    export_model(model, tmp_path / "out", image_size=12)
+    signatures = tf.saved_model.load(
+        str(tmp_path / "out" / "saved_model")
+    ).signatures
+    images = signatures["generate"](
+        num_images=tf.constant(1),
+        num_steps=tf.constant(1),
+        seed=tf.constant(0, tf.int64),
+    )["images"]
+    assert images.shape == (1, 12, 12, 1)
+    output = signatures["denoise"](
+        noisy_images=tf.zeros((1, 6, 10, 1)), noise_level=tf.zeros(1)
+    )["prediction"]
+    assert output.shape == (1, 6, 10, 1)
+
+
+def code_blocks():
+    text = README.read_text()
+    return [part.split("```")[0] for part in text.split("```python\n")[1:]]
+
+
+def run_code(python, code, folder):
+    """Runs code in a process whose current folder holds `exported`."""
+    done = subprocess.run(
+        [python, "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readmes_tensorflow_code_runs_without_this_package(model, exported):
+    code = (
+        "import sys\nsys.modules['keras_unet_diffusion'] = None\n"
+        + code_blocks()[0]
+        + "import numpy\nnumpy.save('images.npy', images)\n"
+    )
+    folder = exported[0].parent
+    run_code(sys.executable, code, folder)
+    expected = ImageGenerator(
+        rebuild_in_float32(model.ema_network), model.process
+    ).generate(10, num_steps=50, seed=0)
+    # Float32 roundings, amplified by 50 steps of a random network.
+    np.testing.assert_allclose(
+        np.load(folder / "images.npy"), expected, atol=1e-3
+    )
+
+
+def test_the_readmes_litert_code_runs_with_litert_and_numpy_alone(
+    model, exported
+):
+    folder = exported[0].parent
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run(
+        [python, "-m", "pip", "install", "-q", "ai-edge-litert", "numpy"],
+        check=True,
+    )
+    code = code_blocks()[1] + "np.save('image.npy', x)\n"
+    for missing in ("tensorflow", "keras", "keras_unet_diffusion"):
+        code += (
+            f"try:\n    import {missing}\n"
+            f"except ImportError:\n    pass\n"
+            f"else:\n    raise SystemExit('{missing} is there')\n"
+        )
+    run_code(python, code, folder)
+    network = rebuild_in_float32(model.ema_network)
+    generator = ImageGenerator(network, model.process)
+    sampler = artifacts.make_sampler("ddim", model.process.schedule)
+    noise = np.random.default_rng(0).standard_normal((1, 8, 8, 1))
+    expected = generator.function(sampler, (8, 8, 1))(
+        tf.constant(noise, tf.float32),
+        tf.constant(50),
+        tf.constant(0, tf.int64),
+        tf.constant(0),
+        tf.constant([3]),
+    )
+    # As above.
+    np.testing.assert_allclose(
+        np.load(folder / "image.npy"), expected, atol=1e-3
+    )

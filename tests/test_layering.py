@@ -1,0 +1,165 @@
+"""The arrows of the architecture: who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "keras_unet_diffusion"
+# The parts of the library that each part may import besides itself.
+ALLOWED = {
+    "layers": set(),
+    "presets": set(),
+    "diffusion": set(),
+    "files": set(),
+    "noise": set(),
+    "samplers": {"diffusion"},
+    "unet": {"layers", "presets"},
+    "data": {"files"},
+    "generation": {"samplers", "noise"},
+    "training": {"files", "data"},
+    "model": {"diffusion", "samplers", "training", "generation", "noise"},
+    "export": {"generation", "samplers", "model", "noise", "files"},
+}
+ALLOWED["cli"] = {PACKAGE, *ALLOWED}
+ALLOWED[PACKAGE] = set(ALLOWED) - {"cli"}
+COMMAND_FOLDERS = ("train", "export")
+ANY_BACKEND = ("layers", "unet", "diffusion", "samplers")
+
+
+def imported_modules(source, module):
+    """Dotted names that a module's source imports, wherever in it.
+
+    Of `from a import b` both `a.b` and `a` count as names, since b may be a
+    module; `module` is the dotted name that relative imports start from.
+    """
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module
+            if node.level:
+                parts = module.split(".")[: -node.level]
+                base = ".".join([*parts, *filter(None, [node.module])])
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part_of(name, parts):
+    """Part of the library that a dotted name lies in, None if in none."""
+    top, *rest = name.split(".")
+    if top != PACKAGE:
+        return None
+    return rest[0] if rest and rest[0] in parts else PACKAGE
+
+
+def forbidden_imports(source, module, parts):
+    """Names that a module of the library must not import, sorted."""
+    part = part_of(module, parts)
+    return sorted(
+        name
+        for name in imported_modules(source, module)
+        if part_of(name, parts) not in (None, part, *ALLOWED[part])
+    )
+
+
+def library_modules():
+    """Dotted name (`__init__` included) and path of every module."""
+    paths = sorted((ROOT / PACKAGE).rglob("*.py"))
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in paths
+    }
+
+
+MODULES = library_modules()
+PARTS = {name.split(".")[1] for name in MODULES} - {"__init__"}
+
+
+def test_the_table_names_every_part_of_the_library_and_no_other():
+    assert set(ALLOWED) == PARTS | {PACKAGE}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_part_may(module):
+    source = MODULES[module].read_text()
+    assert forbidden_imports(source, module, PARTS) == []
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if part_of(m, PARTS) in ANY_BACKEND]
+)
+def test_what_runs_on_every_backend_never_imports_tensorflow(module):
+    names = imported_modules(MODULES[module].read_text(), module)
+    assert not {n for n in names if n.split(".")[0] == "tensorflow"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for d in COMMAND_FOLDERS for p in sorted((ROOT / d).rglob("*.py"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_the_command_folders_import_the_commands_alone(path):
+    names = imported_modules(path.read_text(), path.stem)
+    parts = {part_of(name, PARTS) for name in names}
+    assert parts <= {None, "cli"}
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if m.startswith(f"{PACKAGE}.export.runners")]
+)
+def test_an_export_runner_never_imports_the_library(module):
+    names = imported_modules(MODULES[module].read_text(), module)
+    assert {part_of(name, PARTS) for name in names} == {None}
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "found"),
+    [
+        (
+            "layers.made_up",
+            "from keras_unet_diffusion.diffusion import DiffusionProcess",
+            "diffusion.DiffusionProcess",
+        ),
+        ("model", "from keras_unet_diffusion.unet import UNet", "unet.UNet"),
+        ("model", "import keras_unet_diffusion.unet as net", "unet"),
+        ("model", "from keras_unet_diffusion import unet", "unet"),
+        ("model", "from keras_unet_diffusion import UNet", "UNet"),
+        ("model", "from . import unet", "unet"),
+        ("data.made_up", "from .. import training", "training"),
+        ("data.made_up", "from ..training import load_model", "training."),
+        (
+            "samplers.ddim",
+            "def step():\n    import keras_unet_diffusion.model\n",
+            "model",
+        ),
+        (
+            "__init__",
+            "from keras_unet_diffusion.cli.train import main",
+            "cli.train.main",
+        ),
+        ("presets", "import keras_unet_diffusion", ""),
+    ],
+)
+def test_the_checker_catches_a_forbidden_import(module, source, found):
+    names = forbidden_imports(source, f"{PACKAGE}.{module}", PARTS)
+    assert len(names) == 1
+    assert names[0].startswith(f"{PACKAGE}.{found}".rstrip("."))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("unet", "from keras_unet_diffusion.layers import Downsample"),
+        ("unet", "from .presets import PRESETS"),
+        ("data.dataset", "from .pixels import to_model_range"),
+        ("data.__init__", "from . import pixels"),
+        ("layers.attention", "import keras\nfrom tensorflow import nn"),
+        ("cli.train", "from keras_unet_diffusion import UNet"),
+        ("__init__", "from keras_unet_diffusion.unet import UNet"),
+    ],
+)
+def test_the_checker_lets_an_allowed_import_pass(module, source):
+    assert forbidden_imports(source, f"{PACKAGE}.{module}", PARTS) == []

@@ -1,0 +1,334 @@
+"""DiffusionModel: training, validation, averages, precision, saving."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import SMALL, one_block_network
+
+from keras_unet_diffusion import (
+    CosineSchedule,
+    DiffusionModel,
+    DiffusionProcess,
+    UNet,
+    VelocityPrediction,
+)
+from keras_unet_diffusion.training import load_model, save_model
+
+
+def make_model(policy="float32", optimizer=None, seed=0, **kwargs):
+    keras.utils.set_random_seed(0)
+    model = DiffusionModel(one_block_network(policy), seed=seed, **kwargs)
+    compile_arguments = {"jit_compile": False}
+    model.compile(optimizer or keras.optimizers.Adam(1e-3), **compile_arguments)
+    return model
+
+
+def weights_of(network):
+    return [np.array(w) for w in network.get_weights()]
+
+
+def largest_difference(first, second):
+    return max(np.abs(a - b).max() for a, b in zip(first, second, strict=True))
+
+
+def train(model, images, num_steps, **kwargs):
+    """Steps on the same batch; returns the loss of each."""
+    losses = []
+    for _ in range(num_steps):
+        losses.append(float(model.train_on_batch(images, **kwargs)))
+    return np.array(losses)
+
+
+def test_a_unet_overfits_sixteen_real_images(digits):
+    images = digits[0][:16]
+    network = UNet(**SMALL | {"base_channels": 16})
+    model = DiffusionModel(
+        network,
+        DiffusionProcess(CosineSchedule(), VelocityPrediction()),
+        ema_decay=0.99,
+        seed=0,
+    )
+    model.compile(keras.optimizers.Adam(5e-3))
+    dataset = tf.data.Dataset.from_tensor_slices(images).repeat().batch(64)
+    model.fit(dataset, steps_per_epoch=400, shuffle=False, verbose=0)
+    samples = model.generate(32, num_steps=50, seed=0)
+    distances = np.sqrt(
+        ((samples[:, None] - images[None]) ** 2).mean(axis=(2, 3, 4))
+    )
+    between = np.sqrt(((images[:, None] - images[None]) ** 2).mean((2, 3, 4)))
+    nearest_other = np.sort(between, axis=1)[:, 1].mean()
+    # The typical sample is one of the sixteen, not a blend of two.
+    assert np.median(distances.min(axis=1)) < nearest_other / 2
+
+
+def test_fit_evaluate_and_labels_work_on_real_images(small_model, digits):
+    images, labels = digits[0][:96], digits[1][:96]
+    history = small_model.fit(
+        images,
+        labels,
+        batch_size=32,
+        epochs=2,
+        verbose=0,
+        validation_data=(images, labels),
+    ).history
+    assert history["loss"][1] < history["loss"][0]
+    assert np.isfinite(history["val_loss"]).all()
+
+
+def test_the_average_is_the_recursion_over_updates(digits):
+    model = make_model(ema_decay=0.6)
+    expected = weights_of(model.network)
+    for n in range(6):
+        train(model, digits[0][:8], 1)
+        decay = min(0.6, (1 + n) / (10 + n))
+        expected = [
+            decay * e + (1 - decay) * w
+            for e, w in zip(expected, weights_of(model.network), strict=True)
+        ]
+    # Float32 roundings of weights of size 1.
+    assert largest_difference(expected, weights_of(model.ema_network)) < 1e-6
+
+
+def test_the_average_waits_for_accumulated_gradients(digits):
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=3)
+    model = make_model(optimizer=optimizer)
+    start = weights_of(model.ema_network)
+    train(model, digits[0][:8], 2)
+    assert largest_difference(start, weights_of(model.ema_network)) == 0
+    train(model, digits[0][:8], 1)
+    # One update: the average has moved by 9/10 of the way (n = 0).
+    expected = [
+        0.1 * s + 0.9 * w
+        for s, w in zip(start, weights_of(model.network), strict=True)
+    ]
+    assert largest_difference(expected, weights_of(model.ema_network)) < 1e-6
+
+
+def test_fit_leaves_the_raw_weights_raw(digits):
+    model = make_model(ema_decay=0.99)
+    model.fit(digits[0][:32], batch_size=8, verbose=0)
+    assert (
+        largest_difference(
+            weights_of(model.network), weights_of(model.ema_network)
+        )
+        > 1e-5
+    )
+
+
+def test_evaluation_and_sampling_use_the_average(digits):
+    model = make_model()
+    before = model.evaluate(digits[0][:32], verbose=0)
+    images = model.generate(2, num_steps=3, seed=0)
+    model.network.set_weights([w * 0 for w in model.network.get_weights()])
+    assert model.evaluate(digits[0][:32], verbose=0) == before
+    np.testing.assert_array_equal(
+        model.generate(2, num_steps=3, seed=0), images
+    )
+    model.ema_network.set_weights(model.network.get_weights())
+    assert model.evaluate(digits[0][:32], verbose=0) != before
+
+
+def test_validation_loss_is_repeatable(digits):
+    model = make_model()
+    start = weights_of(model.network)
+    first, second = (
+        model.evaluate(digits[0][:50], batch_size=20, verbose=0)
+        for _ in range(2)
+    )
+    assert first == second
+    train(model, digits[0][:8], 1)
+    model.ema_network.set_weights(start)
+    assert model.evaluate(digits[0][:50], batch_size=20, verbose=0) == first
+
+
+def test_validating_changes_nothing_in_training(digits):
+    images = digits[0][:32]
+    runs = []
+    for validation_data in (None, (images,)):
+        model = make_model()
+        history = model.fit(
+            images,
+            batch_size=8,
+            epochs=2,
+            shuffle=False,
+            verbose=0,
+            validation_data=validation_data,
+        ).history
+        runs.append((history["loss"], weights_of(model.network)))
+    assert runs[0][0] == runs[1][0]
+    assert largest_difference(runs[0][1], runs[1][1]) == 0
+
+
+def test_a_seed_repeats_the_training_noise(digits):
+    same, again, other = (
+        train(make_model(seed=seed), digits[0][:8], 3) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(same, again)
+    assert np.abs(same - other).min() > 1e-4
+    # Each step draws its own.
+    still = make_model(optimizer=keras.optimizers.SGD(0.0), seed=1)
+    assert np.ptp(train(still, digits[0][:8], 3)) > 1e-4
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_xla_trains_the_same(policy, digits):
+    losses = []
+    for jit_compile in (False, True):
+        model = make_model(policy)
+        model.compile(keras.optimizers.SGD(0.1), jit_compile=jit_compile)
+        losses.append(train(model, digits[0][:16], 5))
+    # The noise has the same bits; convolutions round to 24 or 8 bits.
+    tolerance = {"float32": 1e-4, "mixed_bfloat16": 0.02}[policy]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=tolerance)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_like_float32(policy, digits):
+    curves = {}
+    for name in ("float32", policy):
+        model = make_model(name, keras.optimizers.Adam(3e-3))
+        # XLA: float16 convolutions without it are very slow on a CPU.
+        model.compile(model.optimizer, jit_compile=True)
+        curves[name] = train(model, digits[0][:32], 40)
+    assert curves[policy][-10:].mean() < 0.8 * curves[policy][0]
+    # The same noise in every step; the steps' rounding adds up slowly.
+    np.testing.assert_allclose(
+        curves[policy][-10:].mean(), curves["float32"][-10:].mean(), rtol=0.05
+    )
+
+
+def test_float16_updates_have_the_size_of_float32_updates(digits):
+    # Adam would hide gradients that are too small by a factor; SGD does not.
+    moved = {}
+    for policy in ("float32", "mixed_float16"):
+        model = make_model(policy, keras.optimizers.SGD(0.01), clip_norm=None)
+        model.compile(model._inner_optimizer, jit_compile=True)
+        start = weights_of(model.network)
+        train(model, digits[0][:16], 1)
+        end = weights_of(model.network)
+        moved[policy] = np.concatenate(
+            [(e - s).ravel() for s, e in zip(start, end, strict=True)]
+        )
+    difference = np.linalg.norm(moved["mixed_float16"] - moved["float32"])
+    # Gradients of 11 bits through a dozen layers.
+    assert difference < 0.05 * np.linalg.norm(moved["float32"])
+
+
+def test_a_float16_overflow_skips_the_update_and_the_average(digits):
+    model = make_model("mixed_float16")
+    model.compile(model.optimizer.inner_optimizer, jit_compile=True)
+    train(model, digits[0][:8], 1)
+    raw, averaged = weights_of(model.network), weights_of(model.ema_network)
+    scale = float(model.optimizer.dynamic_scale.value)
+    train(model, digits[0][:8] * 1e30, 1)
+    assert float(model.optimizer.dynamic_scale.value) == scale / 2
+    assert largest_difference(raw, weights_of(model.network)) == 0
+    assert largest_difference(averaged, weights_of(model.ema_network)) == 0
+
+
+def test_gradients_are_clipped_by_their_global_norm(digits):
+    for clip_norm in (1e-3, None):
+        optimizer = keras.optimizers.SGD(1.0)
+        model = make_model(optimizer=optimizer, clip_norm=clip_norm)
+        start = weights_of(model.network)
+        train(model, digits[0][:8], 1)
+        end = weights_of(model.network)
+        norm = np.sqrt(
+            sum(((e - s) ** 2).sum() for s, e in zip(start, end, strict=True))
+        )
+        if clip_norm:
+            # A weight of size 1 is known to 6e-8, and there are thousands.
+            assert norm == pytest.approx(clip_norm, rel=0.02)
+        else:
+            assert norm > 0.01
+
+
+def test_an_optimizer_that_clips_keeps_its_own_bound():
+    optimizer = keras.optimizers.SGD(1.0, clipnorm=3.0)
+    model = make_model(optimizer=optimizer)
+    assert model.optimizer.clipnorm == 3.0
+    assert model.optimizer.global_clipnorm is None
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_loaded_model_goes_on_like_the_saved_one(policy, digits, tmp_path):
+    images = digits[0][:8]
+    model = make_model(policy)
+    model.compile(model._inner_optimizer, jit_compile=True)
+    train(model, images, 2)
+    save_model(model, tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    loaded.compile(loaded.optimizer, jit_compile=True)
+    assert loaded.process == model.process
+    losses = train(model, images, 3), train(loaded, images, 3)
+    np.testing.assert_array_equal(losses[0], losses[1])
+    for name in ("network", "ema_network"):
+        assert (
+            largest_difference(
+                weights_of(getattr(model, name)),
+                weights_of(getattr(loaded, name)),
+            )
+            == 0
+        )
+
+
+def test_the_policy_of_the_network_decides_about_loss_scaling():
+    # Under a global float32 policy, Keras alone would not scale.
+    optimizer = make_model("mixed_float16").optimizer
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_any_keras_model_with_these_inputs_can_be_trained(digits):
+    images = keras.Input((8, 8, 1), name="noisy_images")
+    level = keras.Input((), name="noise_level")
+    scaled = keras.layers.Reshape((1, 1, 1))(level)
+    outputs = keras.layers.Conv2D(1, 3, padding="same")(images) + scaled * 0.0
+    network = keras.Model(
+        {"noisy_images": images, "noise_level": level}, outputs
+    )
+    model = DiffusionModel(network, seed=0)
+    model.compile(keras.optimizers.Adam(0.01))
+    losses = train(model, digits[0][:32], 30)
+    assert losses[-5:].mean() < losses[:5].mean()
+    assert model.generate(2, num_steps=2, seed=0).shape == (2, 8, 8, 1)
+
+
+BAD_BATCHES = [
+    (np.zeros((4, 8, 8, 1), "uint8"), "Received: uint8 of shape"),
+    (np.zeros((4, 8, 8), "float32"), r"Received: float32 of shape \(4, 8, 8\)"),
+    ((np.zeros((4, 8, 8, 1)), None, np.ones(4)), "sample weights"),
+]
+
+
+@pytest.mark.parametrize("batch, message", BAD_BATCHES)
+def test_bad_batches_are_refused(batch, message):
+    batch = batch if isinstance(batch, tuple) else (batch,)
+    with pytest.raises(ValueError, match=message):
+        make_model().train_step(
+            tuple(x if x is None else tf.constant(x) for x in batch)
+        )
+
+
+def test_missing_labels_are_refused(small_model):
+    with pytest.raises(ValueError, match="takes labels.*Received: none"):
+        small_model.train_step((tf.zeros((4, 8, 8, 1)),))
+    with pytest.raises(ValueError, match=r"Received: shape \(4, 10\)"):
+        small_model.train_step((tf.zeros((4, 8, 8, 1)), tf.zeros((4, 10))))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: DiffusionModel("unet"), "network='unet'"),
+        (lambda: make_model(clip_norm=0), "clip_norm=0"),
+        (lambda: make_model(ema_decay=1.0), "decay=1.0"),
+        (
+            lambda: make_model(optimizer=keras.optimizers.Adam(use_ema=True)),
+            "use_ema=True",
+        ),
+    ],
+)
+def test_arguments_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
