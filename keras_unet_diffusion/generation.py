@@ -159,7 +159,7 @@ class ImageGenerator:
                 f"seed={seed}. Pass such a number, or None for a random one."
             )
         labels = self._labels(num_images, labels)
-        image_shape = self._image_shape(image_size)
+        image_shape = self.image_shape(image_size)
         run = self.function(
             make_sampler(sampler, self.process.schedule, eta), image_shape
         )
@@ -243,19 +243,29 @@ class ImageGenerator:
             )
         return labels.astype("int32")
 
-    def _image_shape(self, image_size):
+    def image_shape(self, image_size=None):
+        """Height, width and channels of the images that are made.
+
+        Args:
+            image_size: int, height and width in pixels, for a network of any
+                size; None otherwise.
+
+        Raises:
+            ValueError: a size is missing, superfluous, or does not fit.
+        """
         height, width, channels = network_image_shape(self.network)
-        if height is None or width is None:
-            if image_size is None:
+        if height is not None and width is not None:
+            if image_size not in (None, height):
                 raise ValueError(
-                    "The network takes images of any size, so image_size "
-                    "must be given. Received: image_size=None. Pass height "
-                    "and width in pixels as one number."
+                    f"The network makes images of {height} pixels. Received: "
+                    f"image_size={image_size}. Leave image_size out."
                 )
-            return image_size, image_size, channels
-        if image_size not in (None, height):
+            return height, width, channels
+        stride = getattr(self.network, "total_stride", 1)
+        if image_size is None or image_size < 1 or image_size % stride:
             raise ValueError(
-                f"The network makes images of {height} pixels. Received: "
-                f"image_size={image_size}. Leave image_size out."
+                "The network takes images of any size, so one must be given, "
+                f"a multiple of {stride}. Received: image_size={image_size}. "
+                "Pass height and width in pixels as one number."
             )
-        return height, width, channels
+        return image_size, image_size, channels

@@ -153,6 +153,9 @@ class DiffusionModel(keras.Model):
         ) or optimizer.global_clipnorm
         if self.clip_norm and not clips:
             optimizer.global_clipnorm = self.clip_norm
+        if not self.optimizer.built:
+            # Built by the first step, it would cost tracing that step twice.
+            self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
         # jit_compile is left at "auto": a file that was written on a GPU may
@@ -162,7 +165,6 @@ class DiffusionModel(keras.Model):
             optimizer=config["optimizer"],
             steps_per_execution=config["steps_per_execution"],
         )
-        self.optimizer.build(self.trainable_variables)
 
     @property
     def _inner_optimizer(self):

@@ -55,9 +55,7 @@ def one_block_network(policy="float32"):
     hidden = layers.ResidualBlock(8, num_groups=4, dtype=policy)(
         hidden, embedding
     )
-    outputs = keras.layers.Conv2D(1, 3, padding="same", dtype="float32")(
-        hidden
-    )
+    outputs = keras.layers.Conv2D(1, 3, padding="same", dtype="float32")(hidden)
     network = keras.Model(
         {"noisy_images": images, "noise_level": level}, outputs
     )

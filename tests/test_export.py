@@ -17,6 +17,7 @@ from keras_unet_diffusion import (
     DiffusionProcess,
     UNet,
     VelocityPrediction,
+    layers,
 )
 from keras_unet_diffusion.export import (
     artifacts,
@@ -132,33 +133,55 @@ def test_a_litert_file_without_weights_is_refused(model, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_float16_weights_hold_at_every_noise_level(model, exported):
-    # A table of frequencies rounded to float16 would be off by a fifth of a
-    # radian at level 999 and right at level 0.
+def run_litert(path, **inputs):
     from ai_edge_litert.interpreter import Interpreter
 
+    runner = Interpreter(str(path)).get_signature_runner("denoise")
+    return runner(**inputs)["prediction"]
+
+
+def test_float16_weights_hold_at_every_noise_level(model, exported):
     network = rebuild_in_float32(model.ema_network)
     path = exported[0] / "litert" / "denoise_float16.tflite"
-    runner = Interpreter(str(path)).get_signature_runner("denoise")
-    errors = []
     for level in np.arange(0, 1000, 27, dtype="float32"):
         inputs = make_inputs(1, level)
-        output = runner(**inputs)["prediction"]
+        output = run_litert(path, **inputs)
         assert np.isfinite(output).all()
         expected = np.asarray(network(inputs))
-        errors.append(np.abs(output - expected).max() / expected.std())
-    # Weights of 11 bits: 5e-4 each, through a dozen layers.
-    assert max(errors) < 0.02
-    assert np.mean(errors[-9:]) < 3 * np.mean(errors[:9])
+        # Weights of 11 bits, 5e-4 each, through a dozen layers.
+        assert np.abs(output - expected).max() < 0.02 * expected.std()
 
 
-def test_a_float16_table_would_be_noticed():
-    # The mistake made on purpose: what rounding the frequencies does.
-    levels = np.arange(900, 1000, dtype="float32")[:, None]
-    frequencies = np.exp(-np.log(10000) * np.arange(4) / 3).astype("float32")
-    rounded = frequencies.astype("float16").astype("float32")
-    error = np.sin(levels * frequencies) - np.sin(levels * rounded)
-    assert np.abs(error).max() > 0.005
+def test_float16_files_keep_the_waves_of_the_noise_level(tmp_path):
+    # A network that shows the 64 sinusoids as an image of 8x8 pixels.
+    images = keras.Input((8, 8, 1), name="noisy_images")
+    level = keras.Input((), name="noise_level")
+    waves = layers.SinusoidalEmbedding(64)(level)
+    outputs = keras.layers.Conv2D(1, 1)(images)
+    outputs = outputs + keras.layers.Reshape((8, 8, 1))(waves)
+    network = keras.Model(
+        {"noisy_images": images, "noise_level": level}, outputs
+    )
+    path = tmp_path / "waves.tflite"
+    write_litert(path, network, (8, 8, 1), "float16")
+    output = run_litert(
+        path,
+        noisy_images=np.zeros((1, 8, 8, 1), "float32"),
+        noise_level=np.float32([999]),
+    )
+    frequencies = 10000.0 ** (-np.arange(32) / 31)
+
+    def waves_of(frequencies):
+        return np.concatenate(
+            [np.sin(999 * frequencies), np.cos(999 * frequencies)]
+        )
+
+    exact = waves_of(frequencies)
+    # 999 is known to 6e-5 in float32, and so is the phase.
+    np.testing.assert_allclose(output.ravel(), exact, atol=3e-4)
+    # The mistake that this test is for: a table rounded to float16.
+    wrong = waves_of(frequencies.astype("float16").astype("float64"))
+    assert np.abs(wrong - exact).max() > 0.1
 
 
 def test_a_saved_model_takes_any_batch(model, exported):
@@ -257,6 +280,8 @@ def test_a_folder_with_results_is_not_written_over(model, tmp_path):
     (tmp_path / "kept.txt").write_text("kept")
     with pytest.raises(ValueError, match="not empty"):
         export_model(model, tmp_path)
+    with pytest.raises(ValueError, match="Leave image_size out"):
+        export_model(model, tmp_path / "out", image_size=16)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
@@ -265,6 +290,8 @@ def test_an_unlabelled_network_of_any_size_is_exported(tmp_path):
     model = DiffusionModel(randomize(network))
     with pytest.raises(ValueError, match="any size"):
         export_model(model, tmp_path / "out")
+    with pytest.raises(ValueError, match="image_size=7"):
+        export_model(model, tmp_path / "out", image_size=7)
     export_model(model, tmp_path / "out", image_size=12)
     signatures = tf.saved_model.load(
         str(tmp_path / "out" / "saved_model")

@@ -205,8 +205,6 @@ def _build_model(values, network):
         keras.optimizers.Adam(learning_rate),
         jit_compile=JIT_COMPILE[values.jit_compile],
     )
-    # Before the first step, which is traced twice if it makes variables.
-    model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -18,8 +18,8 @@ from keras_unet_diffusion.export.parity import (
 from keras_unet_diffusion.export.saved_model import write_saved_model
 from keras_unet_diffusion.files import check_new_folder, written_whole
 from keras_unet_diffusion.generation import (
+    ImageGenerator,
     make_sampler,
-    network_image_shape,
     takes_labels,
 )
 
@@ -60,8 +60,7 @@ def export_model(model, out, sampler="ddim", eta=0.0, image_size=None):
     network = rebuild_in_float32(model.ema_network)
     process = model.process
     sampler = make_sampler(sampler, process.schedule, eta)
-    height, width, channels = network_image_shape(network)
-    image_shape = (height or image_size, width or image_size, channels)
+    image_shape = ImageGenerator(network, process).image_shape(image_size)
     with written_whole(out) as folder:
         folder.mkdir()
         write_saved_model(

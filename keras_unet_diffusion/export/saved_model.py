@@ -12,7 +12,7 @@ from keras_unet_diffusion.generation import (
 )
 
 
-def write_saved_model(path, network, process, sampler, image_shape=None):
+def write_saved_model(path, network, process, sampler, image_shape):
     """Writes a SavedModel with the signatures `denoise` and `generate`.
 
     Nothing of this package is needed to load it. Batch sizes are dynamic;
@@ -24,24 +24,14 @@ def write_saved_model(path, network, process, sampler, image_shape=None):
         network: a float32 `keras.Model`, see `rebuild_in_float32`.
         process: the `DiffusionProcess` that it was trained with.
         sampler: the `Sampler` of `generate`.
-        image_shape: `(height, width, channels)` of `generate`; None for the
-            network's own.
-
-    Raises:
-        ValueError: the network takes any size and `image_shape` is None.
+        image_shape: `(height, width, channels)` of `generate`; `denoise`
+            takes whatever the network does.
     """
-    shape = network_image_shape(network)
-    image_shape = tuple(image_shape or shape)
-    if None in image_shape:
-        raise ValueError(
-            "The network takes images of any size, but the images that "
-            "generate makes need one. Received: image_shape=None. Pass "
-            "(height, width, channels)."
-        )
     module = tf.Module()
     # Only the variables, not the Keras network: it would bring them again.
     module.network_weights = [weight.value for weight in network.weights]
-    module.denoise = denoise_function(network, (None, *shape))
+    batch_shape = (None, *network_image_shape(network))
+    module.denoise = denoise_function(network, batch_shape)
     module.generate = _generate_function(network, process, sampler, image_shape)
     signatures = {"denoise": module.denoise, "generate": module.generate}
     with written_whole(path) as temporary:

@@ -1,8 +1,7 @@
 """Embeddings: numbers and classes become vectors that a block can be given."""
 
-import math
-
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -56,15 +55,20 @@ class SinusoidalEmbedding(keras.layers.Layer):
         self.max_period = max_period
 
     def call(self, inputs):
-        half = self.channels // 2
-        # Computed in the graph from whole numbers, not stored as a table: a
-        # converter that stores tables in float16 would shift the phase of
-        # the fast waves at noise level 999 by a fifth of a radian.
-        index = ops.arange(half, dtype="float32")
-        slope = -math.log(self.max_period) / (half - 1)
-        frequencies = ops.exp(slope * index)
-        phase = ops.expand_dims(ops.cast(inputs, "float32"), 1) * frequencies
+        levels = ops.expand_dims(ops.cast(inputs, "float32"), 1)
+        # The table is kept as whole numbers, and made to depend on the input:
+        # converters that store constants in float16 would otherwise round it
+        # and shift the phase at level 999 by up to a fifth of a radian.
+        zero = ops.cast(0.0 * levels, "int32")
+        frequencies = ops.view(self._frequency_bits() + zero, "float32")
+        phase = levels * frequencies
         return ops.concatenate([ops.sin(phase), ops.cos(phase)], axis=1)
+
+    def _frequency_bits(self):
+        """The bits of the float32 frequencies, an int32 array."""
+        half = self.channels // 2
+        exponents = -np.arange(half, dtype="float64") / (half - 1)
+        return (self.max_period**exponents).astype("float32").view("int32")
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.channels)
