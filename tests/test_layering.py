@@ -15,7 +15,8 @@ ALLOWED = {
     "files": set(),
     "noise": set(),
     "samplers": {"diffusion"},
-    "unet": {"layers", "presets"},
+    "unet_graph": {"layers"},
+    "unet": {"unet_graph", "presets"},
     "data": {"files"},
     "generation": {"samplers", "noise"},
     "training": {"files", "data"},
@@ -25,7 +26,7 @@ ALLOWED = {
 ALLOWED["cli"] = {PACKAGE, *ALLOWED}
 ALLOWED[PACKAGE] = set(ALLOWED) - {"cli"}
 COMMAND_FOLDERS = ("train", "export")
-ANY_BACKEND = ("layers", "unet", "diffusion", "samplers")
+ANY_BACKEND = ("layers", "unet_graph", "unet", "diffusion", "samplers")
 
 
 def imported_modules(source, module):
@@ -152,7 +153,7 @@ def test_the_checker_catches_a_forbidden_import(module, source, found):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("unet", "from keras_unet_diffusion.layers import Downsample"),
+        ("unet_graph", "from keras_unet_diffusion.layers import Downsample"),
         ("unet", "from .presets import PRESETS"),
         ("data.dataset", "from .pixels import to_model_range"),
         ("data.__init__", "from . import pixels"),

@@ -159,6 +159,13 @@ def _open_tfds(name, split, data_dir):
             f"{MAX_ENCODED_BYTES / 2**30:.0f}. Save its images as files and "
             "use folder:PATH, which reads them one by one."
         )
+    return _read_tfds(builder, split, features)
+
+
+def _read_tfds(builder, split, features):
+    """Reads all examples of a split, their images undecoded."""
+    import tensorflow_datasets as tfds
+
     has_labels = isinstance(features.get("label"), tfds.features.ClassLabel)
     examples = builder.as_dataset(
         split=split, decoders={"image": tfds.decode.SkipDecoding()}
@@ -256,7 +263,21 @@ def _open_npz(path, split):
         raise _split_error(split, splits, f"npz:{path}")
     images, labels = (arrays.get(name) for name in pairs[split])
     labels = None if labels is None else labels.reshape(-1)
-    is_grey = images.ndim == 3 or images.shape[-1:] == (1,)
+    _check_arrays(images, labels, path)
+    is_grey = images.ndim == 3 or images.shape[-1] == 1
+    height, width = images.shape[1:3]
+    num_classes = 0 if labels is None else int(labels.max()) + 1
+    return Source(
+        items=images,
+        labels=None if labels is None else labels.astype("int32"),
+        class_names=tuple(map(str, range(num_classes))),
+        image_size=height if height == width else None,
+        image_channels=1 if is_grey else 3,
+    )
+
+
+def _check_arrays(images, labels, path):
+    """Raises a `ValueError` for arrays that are no images and labels."""
     if images.dtype != "uint8" or not (
         images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3))
     ):
@@ -280,12 +301,3 @@ def _open_npz(path, split):
             f"{labels.dtype} from {min(labels.tolist())} in npz:{path}. Number "
             "the classes 0, 1, 2, ..."
         )
-    height, width = images.shape[1:3]
-    num_classes = 0 if labels is None else int(labels.max()) + 1
-    return Source(
-        items=images,
-        labels=None if labels is None else labels.astype("int32"),
-        class_names=tuple(map(str, range(num_classes))),
-        image_size=height if height == width else None,
-        image_channels=1 if is_grey else 3,
-    )
