@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+_TEMPORARY = ".writing-"
+
 
 @contextlib.contextmanager
 def written_whole(path):
@@ -30,7 +32,7 @@ def written_whole(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    holder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=path.parent))
     temporary = holder / path.name
     try:
         yield temporary
@@ -40,6 +42,15 @@ def written_whole(path):
         os.replace(temporary, path)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def remove_leftovers(folder):
+    """Removes what processes that were killed left half-written in a folder.
+
+    Call it only where no other process is writing.
+    """
+    for leftover in Path(folder).glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_new_folder(path):

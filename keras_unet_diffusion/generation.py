@@ -32,19 +32,12 @@ def network_inputs(noisy_images, noise_level, labels=None):
 
 def takes_labels(network):
     """Whether a network is conditioned on labels, bool."""
-    if network.inputs:
-        return any(tensor.name == "labels" for tensor in network.inputs)
-    return getattr(network, "num_classes", None) is not None
+    return "labels" in network.input
 
 
 def network_image_shape(network):
     """Height, width (None if any) and channels of a network's images."""
-    if network.inputs:
-        for tensor in network.inputs:
-            if tensor.name == "noisy_images":
-                return tuple(tensor.shape[1:])
-    size = getattr(network, "image_size", None)
-    return size, size, network.image_channels
+    return tuple(network.input["noisy_images"].shape[1:])
 
 
 def make_sampler(sampler, schedule, eta=0.0):
@@ -170,7 +163,12 @@ class ImageGenerator:
             x_1 = random_numbers.normal_images(
                 seed, 0, count, image_shape, first
             )
-            arguments = [x_1, tf.constant(num_steps), seed, tf.constant(first)]
+            arguments = [
+                x_1,
+                tf.constant(num_steps, tf.int32),
+                seed,
+                tf.constant(first, tf.int32),
+            ]
             if labels is not None:
                 arguments.append(tf.constant(labels[first : first + count]))
             batches.append(run(*arguments).numpy())
@@ -202,7 +200,7 @@ class ImageGenerator:
             "batch_size": batch_size,
         }
         for name, value in counts.items():
-            if value < 1:
+            if not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(
                     f"{name} must be at least 1. Received: {name}={value}. "
                     "Pass a positive whole number."
@@ -233,13 +231,13 @@ class ImageGenerator:
             raise ValueError(
                 f"{num_images} images need one label, or {num_images} labels, "
                 f"whole numbers. Received: labels of shape {labels.shape} and "
-                f"dtype {labels.dtype}."
+                f"dtype {labels.dtype}. Pass whole numbers."
             )
         upper = num_classes or np.iinfo("int32").max
         if labels.min() < 0 or labels.max() >= upper:
             raise ValueError(
                 f"Labels are numbers from 0 to {upper - 1}. Received: labels "
-                f"from {labels.min()} to {labels.max()}."
+                f"from {labels.min()} to {labels.max()}. Leave the others out."
             )
         return labels.astype("int32")
 

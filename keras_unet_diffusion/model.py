@@ -22,9 +22,9 @@ class DiffusionModel(keras.Model):
 
     Use it like any Keras model: `compile(optimizer)`, `fit(dataset)`,
     `evaluate(dataset)`, `save("model.keras")`, `keras.saving.load_model`; and
-    `generate` for new images. It is given its network: any built
-    `keras.Model` that maps `{"noisy_images", "noise_level"[, "labels"]}` to
-    an image-shaped prediction will do.
+    `generate` for new images. It is given its network: any functional
+    `keras.Model` whose inputs are a dict of `noisy_images`, `noise_level` and,
+    if it takes them, `labels`, and whose output is an image, will do.
 
     Datasets yield batches of images, or of (images, labels): float images
     `(batch, height, width, channels)` with pixels in [-1, 1] (as
@@ -36,7 +36,7 @@ class DiffusionModel(keras.Model):
     both. Memory is that of the weights once more.
 
     Args:
-        network: a built `keras.Model`.
+        network: a functional `keras.Model`, see above.
         process: a `DiffusionProcess`; None for the published DDPM's.
         ema_decay: float in [0, 1). Decay of the average per update.
         clip_norm: float > 0 or None. Bound of the gradients' global norm,
@@ -48,7 +48,8 @@ class DiffusionModel(keras.Model):
         **kwargs: of `keras.Model`.
 
     Raises:
-        ValueError: the network is not built, or an argument is out of range.
+        ValueError: the network has other inputs, or an argument is out of
+            range.
 
     Example:
 
@@ -74,11 +75,14 @@ class DiffusionModel(keras.Model):
         name="diffusion_model",
         **kwargs,
     ):
-        if not isinstance(network, keras.Model) or not network.built:
+        inputs = getattr(network, "input", None)
+        names = set(inputs) if isinstance(inputs, dict) else set()
+        if not names >= {"noisy_images", "noise_level"}:
             raise ValueError(
-                "network must be a built keras.Model, so that its weights "
-                f"can be averaged. Received: network={network!r}. Pass a "
-                "UNet, a functional model, or call your model once first."
+                "network must be a functional keras.Model whose inputs are a "
+                "dict of noisy_images, noise_level and perhaps labels. "
+                f"Received: network={network!r}. Pass a UNet, or "
+                "keras.Model({'noisy_images': ..., 'noise_level': ...}, ...)."
             )
         if clip_norm is not None and clip_norm <= 0:
             raise ValueError(
@@ -134,6 +138,14 @@ class DiffusionModel(keras.Model):
         Raises:
             ValueError: the optimizer averages weights itself (`use_ema`).
         """
+        optimizer = keras.optimizers.get(optimizer)
+        if getattr(optimizer, "inner_optimizer", optimizer).use_ema:
+            raise ValueError(
+                "The model keeps its own average of the weights. Received: an "
+                "optimizer with use_ema=True, which would overwrite the "
+                "weights with its average when fit ends. Leave use_ema out "
+                "and set the model's ema_decay."
+            )
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,
@@ -141,13 +153,6 @@ class DiffusionModel(keras.Model):
             jit_compile=jit_compile,
         )
         optimizer = self._inner_optimizer
-        if optimizer.use_ema:
-            raise ValueError(
-                "The model keeps its own average of the weights. Received: an "
-                "optimizer with use_ema=True, which would overwrite the "
-                "weights with its average when fit ends. Leave use_ema out "
-                "and set the model's ema_decay."
-            )
         clips = (
             optimizer.clipnorm or optimizer.clipvalue
         ) or optimizer.global_clipnorm

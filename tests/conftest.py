@@ -11,6 +11,8 @@ import pytest  # noqa: E402
 from keras_unet_diffusion import DiffusionModel, UNet, layers  # noqa: E402
 from keras_unet_diffusion.data import image_dataset  # noqa: E402
 
+pytest_plugins = ["command_fixtures"]
+
 # The smallest U-Net that still has every kind of layer.
 SMALL = {
     "image_size": 8,

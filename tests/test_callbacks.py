@@ -129,12 +129,23 @@ def test_steps_are_counted_in_a_dataset_of_unknown_length(model, tmp_path):
 
 def test_a_grid_of_samples_is_written_every_so_many_epochs(model, tmp_path):
     callback = SampleGrid(
-        tmp_path, every_epochs=2, num_images=5, num_steps=7, seed=11
+        tmp_path,
+        every_epochs=2,
+        num_images=5,
+        num_steps=7,
+        seed=11,
+        batch_size=3,
     )
     fit(model, callback, epochs=5)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["step_00000006.png", "step_00000012.png"]
-    assert model.asked == ((5, {"num_steps": 7, "seed": 11}),) * 2
+    asked = {
+        "num_steps": 7,
+        "seed": 11,
+        "batch_size": 3,
+        "image_size": None,
+    }
+    assert model.asked == ((5, asked),) * 2
 
 
 def test_the_picture_shows_the_samples_in_columns(model, tmp_path):
@@ -191,7 +202,7 @@ def test_a_diffusion_model_paints_the_same_seed_again(small_model, tmp_path):
 
 
 def test_the_rate_is_images_over_seconds(model, monkeypatch):
-    clock = iter([100.0, 104.0])
+    clock = iter([100.0, *np.linspace(100.4, 104.0, 10), 999.0])
     callback = ImagesPerSecond(batch_size=64)
     callback.set_model(model)
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
@@ -200,7 +211,7 @@ def test_the_rate_is_images_over_seconds(model, monkeypatch):
         callback.on_train_batch_end(batch)
     logs = {"loss": 1.0}
     callback.on_epoch_end(0, logs)
-    # 10 batches of 64 images in 4 seconds.
+    # 10 batches of 64 images in 4 seconds; what comes after is validation.
     assert logs == {"loss": 1.0, "images_per_second": 160.0}
 
 
@@ -208,3 +219,16 @@ def test_the_rate_is_in_the_history_of_each_epoch(model):
     history = fit(model, ImagesPerSecond(batch_size=4), epochs=3).history
     assert len(history["images_per_second"]) == 3
     assert all(rate > 0 for rate in history["images_per_second"])
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: SampleGrid(every_epochs=0), "every_epochs=0"),
+        (lambda: SaveCheckpoints("run", every_epochs=0), "every_epochs=0"),
+        (lambda: SaveCheckpoints("run", keep=0), "keep=0"),
+    ],
+)
+def test_counts_below_one_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

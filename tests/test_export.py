@@ -276,6 +276,12 @@ def test_outputs_that_are_no_numbers_fail_without_a_tolerance(value, tmp_path):
         parity.compare("x", path, "denoise", result, np.array([1.0, 2.0]))
 
 
+def test_a_network_that_was_never_trained_says_so(tmp_path):
+    with pytest.raises(ValueError, match="Train it first"):
+        export_model(DiffusionModel(UNet(**SMALL)), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_with_results_is_not_written_over(model, tmp_path):
     (tmp_path / "kept.txt").write_text("kept")
     with pytest.raises(ValueError, match="not empty"):

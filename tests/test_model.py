@@ -321,6 +321,10 @@ def test_missing_labels_are_refused(small_model):
     "make, message",
     [
         (lambda: DiffusionModel("unet"), "network='unet'"),
+        (
+            lambda: DiffusionModel(keras.Sequential([keras.Input((4,))])),
+            "dict of noisy_images, noise_level",
+        ),
         (lambda: make_model(clip_norm=0), "clip_norm=0"),
         (lambda: make_model(ema_decay=1.0), "decay=1.0"),
         (

@@ -43,8 +43,3 @@ def test_every_file_that_a_page_links_to_exists():
             continue
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page}: {link}"
-
-
-def test_no_figure_is_left_to_fill_in():
-    for page in ROOT.rglob("*.md"):
-        assert "@" not in page.read_text(), page

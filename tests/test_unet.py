@@ -22,8 +22,12 @@ def make_inputs(size=8, channels=1, batch=2, **extra):
 
 @pytest.mark.parametrize(
     "preset, parameters",
-    # Counted on the original networks.
-    [("ddpm_cifar10", 35_746_307), ("ddpm_256", 113_673_219)],
+    # Counted on the original networks; tiny as its comment says.
+    [
+        ("ddpm_cifar10", 35_746_307),
+        ("ddpm_256", 113_673_219),
+        ("tiny", 627_433),
+    ],
 )
 def test_published_presets_count_their_parameters(preset, parameters):
     assert UNet.from_preset(preset).count_params() == parameters

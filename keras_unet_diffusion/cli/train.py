@@ -20,6 +20,7 @@ from keras_unet_diffusion.cli.train_flags import (
 )
 from keras_unet_diffusion.data import image_dataset, open_source, save_grid
 from keras_unet_diffusion.diffusion import DiffusionProcess
+from keras_unet_diffusion.files import remove_leftovers
 from keras_unet_diffusion.model import DiffusionModel
 from keras_unet_diffusion.training import (
     ImagesPerSecond,
@@ -29,8 +30,10 @@ from keras_unet_diffusion.training import (
     save_model,
 )
 from keras_unet_diffusion.training.checkpoints import (
+    CHECKPOINT_FOLDER,
     FINAL_MODEL,
     checkpoint_path,
+    keep_newest,
     list_checkpoints,
 )
 from keras_unet_diffusion.unet import UNet
@@ -65,6 +68,7 @@ def train(values):
         # A file does not say whether XLA compiles; the flag does.
         jit_compile = JIT_COMPILE[values.jit_compile]
         model.compile(model.optimizer, jit_compile=jit_compile)
+        network = model.network
         print(f"Going on after step {done:,}.")
     else:
         model = _build_model(values, network)
@@ -75,6 +79,8 @@ def train(values):
         f"{network.count_params():,} parameters, {values.dtype_policy}."
     )
     write_flags(workdir, values)
+    for folder in (workdir, workdir / CHECKPOINT_FOLDER):
+        remove_leftovers(folder)
     # Of fewer steps; the checkpoint of the same step is kept.
     (workdir / FINAL_MODEL).unlink(missing_ok=True)
     num_columns = network.num_classes or 8
@@ -92,8 +98,12 @@ def train(values):
     last_checkpoint = checkpoint_path(workdir, max(done, values.train_steps))
     if not last_checkpoint.exists():
         save_model(model, last_checkpoint)
+        keep_newest(workdir)
     images = model.generate(
-        8 * num_columns, num_steps=values.num_sampling_steps, seed=values.seed
+        8 * num_columns,
+        num_steps=values.num_sampling_steps,
+        seed=values.seed,
+        batch_size=values.batch_size,
     )
     scale = max(1, 64 // network.image_size)
     save_grid(workdir / "samples.png", images, num_columns, scale)
@@ -172,6 +182,13 @@ def _datasets(values, source, network, steps_done):
     held_out = open_source(
         values.source, values.validation_split, values.data_dir
     )
+    if held_out.class_names != source.class_names:
+        raise ValueError(
+            "The two splits number other classes. Received: --validation_split"
+            f"={values.validation_split} with {', '.join(held_out.class_names)}"
+            f"; {values.split} has {', '.join(source.class_names)}. Give both "
+            "the same classes."
+        )
     return dataset, image_dataset(
         held_out, batch_size=values.batch_size, shuffle=False, **shared
     )
@@ -187,7 +204,7 @@ def _build_model(values, network):
         network,
         process,
         ema_decay=values.ema_decay,
-        clip_norm=values.clip_norm,
+        clip_norm=values.clip_norm or None,
         seed=values.seed,
     )
     learning_rate = values.learning_rate
@@ -213,6 +230,8 @@ def _callbacks(workdir, values, num_columns):
     return [
         ImagesPerSecond(values.batch_size),
         keras.callbacks.TensorBoard(log_dir, write_graph=False),
+        # Before the grid: what runs out of memory there loses nothing.
+        SaveCheckpoints(workdir, every_epochs=values.checkpoint_epochs),
         SampleGrid(
             workdir / "samples",
             log_dir / "train",
@@ -221,8 +240,8 @@ def _callbacks(workdir, values, num_columns):
             num_columns=num_columns,
             num_steps=values.num_sampling_steps,
             seed=values.seed,
+            batch_size=values.batch_size,
         ),
-        SaveCheckpoints(workdir, every_epochs=values.checkpoint_epochs),
     ]
 
 

@@ -123,7 +123,9 @@ def _define_training_flags(to):
         "warmup_steps", 100, "Steps until the full learning rate.", **to
     )
     flags.DEFINE_float("ema_decay", 0.995, "Decay of the average.", **to)
-    flags.DEFINE_float("clip_norm", 1.0, "Bound of the gradients.", **to)
+    flags.DEFINE_float(
+        "clip_norm", 1.0, "Bound of the gradients; 0 for none.", **to
+    )
     flags.DEFINE_enum(
         "dtype_policy",
         "float32",

@@ -1,6 +1,7 @@
 """Where images come from: a string names a source, a function opens it."""
 
 import dataclasses
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from absl import logging
 # What image files are called; those of other kinds are reported as bad.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 OTHER_IMAGE_SUFFIXES = (".tif", ".tiff", ".avif", ".heic", ".jxl", ".jp2")
+
+# A folder whose subfolders all bear such names holds splits, not classes.
+SPLITS = {"train", "test", "val", "validation"}
 
 # tensorflow-datasets sets are held in memory as encoded images.
 MAX_ENCODED_BYTES = 8 * 2**30
@@ -39,7 +43,7 @@ class Source:
         image_size: int, height and width of all images in pixels, or None if
             they differ or are not known.
         image_channels: 1 or 3.
-        names: what each item is called in reports, or None for its number.
+        names: paths, if reports call items by them; None for their numbers.
     """
 
     items: Sequence
@@ -192,12 +196,12 @@ def _open_folder(folder, split):
             "the path of a folder of images, absolute or from "
             f"{Path.cwd()}."
         )
-    if (folder / split).is_dir():
+    subfolders = {path.name for path in folder.iterdir() if path.is_dir()}
+    if split in subfolders and subfolders <= SPLITS:
         folder = folder / split
     elif split != "train":
         raise _split_error(split, ("train",), f"folder:{folder}")
-    # A link to a lost file is found, and then reported as a bad image.
-    found = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    found = _files_under(folder)
     known = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)
     paths = [path for path in found if path.suffix.lower() in known]
     if len(paths) < len(found):
@@ -229,6 +233,21 @@ def _open_folder(folder, split):
         image_channels=3,
         names=paths,
     )
+
+
+def _files_under(folder):
+    """All files under a folder, sorted; links to folders are followed, and
+    what is hidden (a name that begins with a dot) is left out."""
+    found, entered = [], set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in entered:  # a link to a folder above itself
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(where, name) for name in files if name[0] != "."]
+    return sorted(found)
 
 
 def _open_npz(path, split):

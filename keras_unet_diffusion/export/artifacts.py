@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from keras_unet_diffusion.export.litert import PRECISIONS, write_litert
 from keras_unet_diffusion.export.network import rebuild_in_float32
@@ -57,6 +58,13 @@ def export_model(model, out, sampler="ddim", eta=0.0, image_size=None):
     ```
     """
     check_new_folder(out)
+    # On the CPU: a GPU may round convolutions to 10 bits (TF32), which would
+    # hide what the artifacts themselves do.
+    with tf.device("CPU:0"):
+        return _export_on_cpu(model, out, sampler, eta, image_size)
+
+
+def _export_on_cpu(model, out, sampler, eta, image_size):
     network = rebuild_in_float32(model.ema_network)
     process = model.process
     sampler = make_sampler(sampler, process.schedule, eta)

@@ -1,5 +1,6 @@
 """Loads every artifact in another process and compares it with Keras."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -80,11 +81,15 @@ def run_elsewhere(runner, artifact, signature, inputs):
             ],
             capture_output=True,
             text=True,
+            # Where the expected values come from too, and a GPU's memory may
+            # be taken by this process.
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
         )
         if done.returncode:
             raise ValueError(
                 f"The exported {Path(artifact).name} does not run in a "
-                f"process of its own. Received: {done.stderr[-2000:]}"
+                f"process of its own. Received: {done.stderr[-2000:]}. Check "
+                "that the installed versions are those of setup.py."
             )
         with np.load(results) as arrays:
             return {name: arrays[name] for name in arrays}
@@ -111,6 +116,12 @@ def compare(name, artifact, signature, result, expected, tolerance=None):
     """
     difference = np.abs(result["output"] - expected)
     spread = float(np.std(expected))
+    if not spread:
+        raise ValueError(
+            "The network's output is constant, so no artifact can be compared "
+            f"with it. Received: {signature} with {expected.flat[0]} in every "
+            "pixel, as from a network that was never trained. Train it first."
+        )
     row = {
         "artifact": name,
         "signature": signature,
@@ -128,8 +139,8 @@ def compare(name, artifact, signature, result, expected, tolerance=None):
         raise ValueError(
             f"The exported {name} does not compute what the Keras model "
             f"does. Received: {signature} is off by {off:.2e} of the "
-            f"output's standard deviation, at most {tolerance} is allowed. "
-            "Nothing was exported."
+            f"output's standard deviation, {tolerance or 'any number'} is "
+            "allowed. Nothing was exported; check the installed versions."
         )
     return row
 

@@ -21,7 +21,8 @@ class Downsample(keras.layers.Layer):
             and width should be even.
 
     Returns:
-        Images of shape `(batch, height // 2, width // 2, channels)`.
+        Images of shape `(batch, height // 2, width // 2, channels)`; of odd
+        sizes `(1, 1)` keeps the larger half.
 
     Raises:
         ValueError: `padding` is not two numbers of 0 or 1 with sum 1 or 2.

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_unet_diffusion.data.pixels import image_grid, save_png
 from keras_unet_diffusion.training.checkpoints import (
     checkpoint_path,
-    list_checkpoints,
+    keep_newest,
     save_model,
 )
 
@@ -35,12 +35,21 @@ class ImagesPerSecond(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.num_batches = batch + 1
+        # Here, because validation comes before the end of the epoch.
+        self.seconds = time.perf_counter() - self.began
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            seconds = time.perf_counter() - self.began
-            rate = self.num_batches * self.batch_size / seconds
+            rate = self.num_batches * self.batch_size / self.seconds
             logs["images_per_second"] = rate
+
+
+def _check_count(name, count):
+    if count < 1:
+        raise ValueError(
+            f"{name} must be at least 1. Received: {name}={count}. Pass a "
+            "positive whole number."
+        )
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -54,6 +63,8 @@ class SampleGrid(keras.callbacks.Callback):
         num_columns: int >= 1; None for a square grid.
         num_steps: int, sampling steps.
         seed: int.
+        batch_size: int >= 1, images made at once; None for all.
+        image_size: int, in pixels, for a network of any size.
     """
 
     def __init__(
@@ -65,8 +76,11 @@ class SampleGrid(keras.callbacks.Callback):
         num_columns=None,
         num_steps=50,
         seed=0,
+        batch_size=None,
+        image_size=None,
     ):
         super().__init__()
+        _check_count("every_epochs", every_epochs)
         self.folder = folder
         self.log_dir = log_dir
         self.every_epochs = every_epochs
@@ -74,6 +88,8 @@ class SampleGrid(keras.callbacks.Callback):
         self.num_columns = num_columns
         self.num_steps = num_steps
         self.seed = seed
+        self.batch_size = batch_size
+        self.image_size = image_size
 
     def on_train_batch_end(self, batch, logs=None):
         # Not params["steps"]: it is None for a dataset of unknown length.
@@ -83,7 +99,11 @@ class SampleGrid(keras.callbacks.Callback):
         if (epoch + 1) % self.every_epochs:
             return
         images = self.model.generate(
-            self.num_images, num_steps=self.num_steps, seed=self.seed
+            self.num_images,
+            num_steps=self.num_steps,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            image_size=self.image_size,
         )
         grid = image_grid(images, self.num_columns)
         step = (epoch + 1) * self.num_batches
@@ -107,6 +127,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def __init__(self, workdir, every_epochs=1, keep=2):
         super().__init__()
+        _check_count("every_epochs", every_epochs)
+        _check_count("keep", keep)
         self.workdir = workdir
         self.every_epochs = every_epochs
         self.keep = keep
@@ -120,5 +142,4 @@ class SaveCheckpoints(keras.callbacks.Callback):
             return
         step = (epoch + 1) * self.num_batches
         save_model(self.model, checkpoint_path(self.workdir, step))
-        for _, path in list_checkpoints(self.workdir)[: -self.keep]:
-            path.unlink()
+        keep_newest(self.workdir, self.keep)

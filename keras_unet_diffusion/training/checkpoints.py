@@ -41,6 +41,12 @@ def list_checkpoints(workdir):
     return sorted((int(step), path) for step, path in steps if step.isdecimal())
 
 
+def keep_newest(workdir, keep=2):
+    """Removes all checkpoints of a work directory but the newest `keep`."""
+    for _, path in list_checkpoints(workdir)[:-keep]:
+        path.unlink()
+
+
 def find_model(path):
     """Finds the newest model that a path stands for.
 

@@ -1,0 +1,289 @@
+"""The commands: whole runs, gone on with, sampled from, on a full disk."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from command_fixtures import (
+    FEW_IMAGES,
+    FOUR_STEPS,
+    ROOT,
+    SMALL,
+    assert_one_line,
+    files_under,
+)
+from PIL import Image
+from tensorboard.backend.event_processing import event_accumulator
+
+from keras_unet_diffusion.cli import sample, train, train_flags
+from keras_unet_diffusion.model import DiffusionModel
+from keras_unet_diffusion.training import load_model, save_model
+
+
+def _scalars(workdir, run, tag):
+    folder = str(workdir / "logs" / run)
+    events = event_accumulator.EventAccumulator(folder).Reload()
+    # TensorFlow 2 writes scalars as tensors.
+    return [float(tf.make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
+
+
+def test_train_writes_flags_logs_checkpoints_samples_and_a_model(finished):
+    names = {name for name in files_under(finished) if "tfevents" not in name}
+    assert names == {
+        "train.flags",
+        "model.keras",
+        "samples.png",
+        "samples/step_00000004.png",
+        "checkpoints/step_00000002.keras",
+        "checkpoints/step_00000004.keras",
+    }
+    with Image.open(finished / "samples.png") as picture:
+        # Ten classes by eight rows of 8 pixels, gaps of 2, each pixel 8x8.
+        assert picture.size == (8 * (10 * 10 + 2), 8 * (8 * 10 + 2))
+    assert load_model(finished).optimizer.iterations == 4
+
+
+def test_train_logs_the_loss_of_training_and_validation(finished):
+    for run in ("train", "validation"):
+        losses = _scalars(finished, run, "epoch_loss")
+        assert len(losses) == 2
+        # The network starts at zero, and a target of variance near 1.
+        assert all(0.3 < loss < 2 for loss in losses)
+
+
+def test_the_flag_file_replays_the_run_bit_for_bit(finished, command, tmp_path):
+    again = tmp_path / "again"
+    flag_file = finished / train_flags.FLAG_FILE
+    result = command(train, f"--flagfile={flag_file}", f"--workdir={again}")
+    assert result.status == 0
+    weights, expected = (
+        load_model(folder).get_weights() for folder in (again, finished)
+    )
+    for array, other in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(array, other)
+    samples = [folder / "samples.png" for folder in (again, finished)]
+    assert samples[0].read_bytes() == samples[1].read_bytes()
+
+
+def test_the_same_command_again_has_nothing_left_to_do(finished, command):
+    before = files_under(finished)
+    result = command(train, f"--workdir={finished}", *FOUR_STEPS)
+    assert (result.status, result.err) == (0, "")
+    assert "already holds 4 steps; nothing is left to do" in result.out
+    assert files_under(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "difference"),
+    [
+        ("--learning_rate=1e-3", "--learning_rate 0.002 -> 0.001"),
+        ("--preset=ddpm_256", "--preset tiny -> ddpm_256"),
+        ("--flip", "--flip False -> True"),
+    ],
+)
+def test_another_flag_is_refused_and_the_difference_named(
+    finished, command, flag, difference
+):
+    before = files_under(finished)
+    result = command(train, f"--workdir={finished}", *FOUR_STEPS, flag)
+    assert_one_line(result, difference, f"--flagfile={finished}/train.flags")
+    assert result.err.count("->") == 1
+    assert files_under(finished) == before
+
+
+def test_more_steps_go_on_from_the_checkpoint(finished_copy, command):
+    # Without --steps_per_epoch it stays what it was.
+    some = [flag for flag in FOUR_STEPS if "steps_per_epoch" not in flag]
+    result = command(
+        train, f"--workdir={finished_copy}", *some, "--train_steps=8"
+    )
+    assert result.status == 0, result.err
+    assert "Going on after step 4." in result.out
+    assert "Epoch 3/4" in result.out and "Epoch 2/4" not in result.out
+    names = sorted(os.listdir(finished_copy / "checkpoints"))
+    assert names == ["step_00000006.keras", "step_00000008.keras"]
+    assert load_model(finished_copy).optimizer.iterations == 8
+
+
+def test_more_steps_that_make_no_whole_epochs_are_refused(
+    finished_copy, command
+):
+    before = files_under(finished_copy)
+    arguments = [f"--workdir={finished_copy}", *FOUR_STEPS, "--train_steps=7"]
+    assert_one_line(command(train, *arguments), "--train_steps=7")
+    assert files_under(finished_copy) == before
+
+
+def test_a_damaged_checkpoint_is_named_and_nothing_changed(
+    finished_copy, command
+):
+    newest = finished_copy / "checkpoints" / "step_00000004.keras"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    before = files_under(finished_copy)
+    arguments = [f"--workdir={finished_copy}", *FOUR_STEPS, "--train_steps=8"]
+    assert_one_line(command(train, *arguments), str(newest), "damaged")
+    assert files_under(finished_copy) == before
+
+
+def test_a_model_without_checkpoints_is_never_trained_over(
+    finished_copy, command
+):
+    shutil.rmtree(finished_copy / "checkpoints")
+    before = files_under(finished_copy)
+    result = command(train, f"--workdir={finished_copy}", *FOUR_STEPS)
+    assert_one_line(result, f"--workdir={finished_copy}", "no checkpoint")
+    assert files_under(finished_copy) == before
+
+
+def test_flags_of_a_run_that_cannot_be_read_are_named(finished_copy, command):
+    flag_file = finished_copy / train_flags.FLAG_FILE
+    flag_file.write_text("--flag_of_another_version=1\n")
+    result = command(train, f"--workdir={finished_copy}", *FOUR_STEPS)
+    assert_one_line(result, str(flag_file), "flag_of_another_version")
+
+
+def test_a_start_that_failed_may_be_corrected(command, monkeypatch, tmp_path):
+    def fit(model, *args, **kwargs):
+        raise tf.errors.ResourceExhaustedError(
+            None, None, "{{node unet/conv}} Out of memory.\nMore\nlines"
+        )
+
+    monkeypatch.setattr(DiffusionModel, "fit", fit)
+    arguments = [f"--workdir={tmp_path / 'run'}", *SMALL, "--train_steps=2"]
+    result = command(train, *arguments, "--batch_size=500")
+    assert_one_line(result, "Error: Out of memory. ")
+    assert os.listdir(tmp_path / "run") == ["train.flags"]
+
+    monkeypatch.setattr(DiffusionModel, "fit", lambda model, *a, **k: None)
+    result = command(train, *arguments, "--batch_size=5")
+    assert (result.status, result.err) == (0, "")
+    # Though by default --checkpoint_epochs is more than this run has.
+    result = command(train, *arguments, "--batch_size=5")
+    assert "already holds 2 steps; nothing is left to do" in result.out
+
+
+def test_skipped_images_are_named_and_counted(
+    command, broken_places, monkeypatch, tmp_path, caplog
+):
+    Image.new("RGB", (8, 8)).save(tmp_path / "bad" / "good.png")
+    monkeypatch.setattr(DiffusionModel, "fit", lambda model, *a, **k: None)
+    result = command(
+        train,
+        f"--workdir={tmp_path / 'run'}",
+        *SMALL,
+        f"--source=folder:{tmp_path / 'bad'}",
+        "--on_bad_image=skip",
+    )
+    assert result.status == 0
+    warning = caplog.messages[0]
+    assert warning.startswith("3 of 4 images are left out:")
+    for k in range(3):
+        assert warning.count(f"bad_{k}.png") == 1
+
+
+def test_the_seed_and_the_labels_decide_what_sample_writes(
+    small_model, command, tmp_path
+):
+    # A few steps of training would leave labels next to no effect.
+    checkpoint = tmp_path / "random.keras"
+    save_model(small_model, checkpoint)
+    outs = {
+        "default": [],
+        # Image k by default has class k, whatever the batch.
+        "same": ["--seed=0", "--labels=0,1,2", "--batch_size=2"],
+        "other_seed": ["--seed=1"],
+        "one_label": ["--labels=2"],
+    }
+    for out, arguments in outs.items():
+        out = tmp_path / out
+        result = command(
+            sample,
+            f"--checkpoint={checkpoint}",
+            f"--out={out}",
+            *FEW_IMAGES,
+            *arguments,
+        )
+        assert result.status == 0
+        assert f"3 images and grid.png are in {out}" in result.out
+    default, same, other_seed, one_label = (
+        files_under(tmp_path / out) for out in outs
+    )
+    names = {"grid.png", *(f"image_0000{k}.png" for k in range(3))}
+    assert set(default) == names
+    assert default == same
+    assert all(default[name] != other_seed[name] for name in names)
+    assert default["image_00002.png"] == one_label["image_00002.png"]
+    assert default["image_00000.png"] != one_label["image_00000.png"]
+    with Image.open(tmp_path / "default" / "image_00000.png") as picture:
+        assert (picture.size, picture.mode) == ((8, 8), "L")
+
+
+def _run_on_a_small_disk(folder, size, arguments):
+    """Runs `python -m train` where `folder` is a disk of `size`.
+
+    The disk is gone when the command ends, so its files are listed before.
+    """
+    script = (
+        f'mount -t tmpfs -o size={size} none "$0" || exit 99; "$@"; status=$?;'
+        ' cd "$0" && find . -type f; exit $status'
+    )
+    command = [sys.executable, "-m", "train", *arguments]
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, folder, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+@pytest.fixture
+def may_mount(tmp_path):
+    """Skips where a user may not mount a disk in a name space of its own."""
+    try:
+        done = subprocess.run(
+            ["unshare", "-rm", "mount", "-t", "tmpfs", "none", tmp_path]
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if done.returncode:
+        pytest.skip("mounting is not permitted")
+
+
+def test_a_full_disk_ends_training_with_one_line_and_no_half_files(
+    finished, may_mount, tmp_path
+):
+    # Room for one checkpoint, not for two.
+    size = int(1.5 * (finished / "model.keras").stat().st_size)
+    arguments = [f"--workdir={tmp_path / 'run'}", *SMALL, "--train_steps=2"]
+    arguments += ["--steps_per_epoch=1", "--checkpoint_epochs=1"]
+    done = _run_on_a_small_disk(tmp_path, size, arguments)
+    assert done.returncode == 1, done.stderr
+    errors = [x for x in done.stderr.splitlines() if x.startswith("Error")]
+    assert errors == [
+        "Error: No space left on device. Mend that, then run the command again."
+    ]
+    assert "Traceback" not in done.stderr
+    assert done.stderr.endswith(errors[0] + "\n")
+    names = [line for line in done.stdout.splitlines() if line[:2] == "./"]
+    models = [name for name in names if name.endswith(".keras")]
+    assert models == ["./run/checkpoints/step_00000001.keras"]
+    assert not [name for name in names if ".writing-" in name]
+
+
+def test_splits_with_other_classes_are_refused(command, tmp_path):
+    for name in ("train/ant", "train/bee", "test/bee"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name / "1.png")
+    result = command(
+        train,
+        *SMALL,
+        f"--workdir={tmp_path / 'run'}",
+        f"--source=folder:{tmp_path / 'photos'}",
+        "--validation_split=test",
+    )
+    assert_one_line(result, "test with bee; train has ant, bee")
