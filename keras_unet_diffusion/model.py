@@ -365,7 +365,19 @@ class DiffusionModel(keras.Model):
                 f"Received: {received}. Yield (images, labels), or build the "
                 "network with num_classes=None."
             )
-        return images, tf.cast(labels, tf.int32)
+        labels = tf.cast(labels, tf.int32)
+        num_classes = getattr(self.network, "num_classes", None)
+        if num_classes is not None:
+            # Without it a GPU reads zeros. XLA leaves the check out.
+            check = tf.debugging.assert_less(
+                labels,
+                num_classes,
+                "Labels must be below the network's num_classes, "
+                f"{num_classes}. Build it with as many as the data has.",
+            )
+            with tf.control_dependencies([check] if check else []):
+                labels = tf.identity(labels)
+        return images, labels
 
 
 def _training_policy(network):

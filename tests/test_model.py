@@ -317,6 +317,13 @@ def test_missing_labels_are_refused(small_model):
         small_model.train_step((tf.zeros((4, 8, 8, 1)), tf.zeros((4, 10))))
 
 
+def test_labels_beyond_the_classes_are_refused(small_model):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="below the network's num_classes"
+    ):
+        small_model.test_step((tf.zeros((2, 8, 8, 1)), tf.constant([3, 10])))
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
