@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_unet_diffusion import noise as random_numbers
+from keras_unet_diffusion.batches import unpack_batch
 from keras_unet_diffusion.diffusion import DiffusionProcess
 from keras_unet_diffusion.generation import (
     ImageGenerator,
@@ -181,7 +182,7 @@ class DiffusionModel(keras.Model):
         return self.ema_network(inputs, training=training)
 
     def train_step(self, data):
-        images, labels = self._unpack(data)
+        images, labels = unpack_batch(data, self.network)
         with tf.GradientTape() as tape:
             loss = self._loss(
                 self.network, images, labels, self.training_seeds, True
@@ -203,7 +204,7 @@ class DiffusionModel(keras.Model):
         return self._track(loss, images)
 
     def test_step(self, data):
-        images, labels = self._unpack(data)
+        images, labels = unpack_batch(data, self.network)
         loss = self._loss(
             self.ema_network, images, labels, self.validation_seeds, False
         )
@@ -327,57 +328,6 @@ class DiffusionModel(keras.Model):
         inputs = network_inputs(x_t, self.process.noise_level(t), labels)
         prediction = tf.cast(network(inputs, training=training), tf.float32)
         return tf.reduce_mean(self.process.loss(prediction, x_0, noise, t))
-
-    def _unpack(self, data):
-        """Checks a batch; returns images and labels (None if unused)."""
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        if weights is not None:
-            raise ValueError(
-                "A DiffusionModel weights noise levels, not images. Received: "
-                "a dataset with sample weights. Yield images or (images, "
-                "labels)."
-            )
-        dtype = getattr(images, "dtype", None)
-        if dtype is None or len(images.shape) != 4 or not dtype.is_floating:
-            received = (
-                type(images).__name__
-                if dtype is None
-                else f"{dtype.name} of shape {images.shape}"
-            )
-            raise ValueError(
-                "Images must be floats of shape (batch, height, width, "
-                f"channels) with pixels in [-1, 1]. Received: {received}. Use "
-                "keras_unet_diffusion.data.image_dataset, or to_model_range "
-                "for bytes."
-            )
-        if None in images.shape[1:]:
-            raise ValueError(
-                "All images of a dataset must have one known size. Received: "
-                f"images of shape {images.shape}. Resize them, or call "
-                "set_shape on them."
-            )
-        if not self.is_conditional:
-            return images, None
-        if labels is None or len(labels.shape) != 1:
-            received = "none" if labels is None else f"shape {labels.shape}"
-            raise ValueError(
-                "The network takes labels, whole numbers of shape (batch,). "
-                f"Received: {received}. Yield (images, labels), or build the "
-                "network with num_classes=None."
-            )
-        labels = tf.cast(labels, tf.int32)
-        num_classes = getattr(self.network, "num_classes", None)
-        if num_classes is not None:
-            # Without it a GPU reads zeros. XLA leaves the check out.
-            check = tf.debugging.assert_less(
-                labels,
-                num_classes,
-                "Labels must be below the network's num_classes, "
-                f"{num_classes}. Build it with as many as the data has.",
-            )
-            with tf.control_dependencies([check] if check else []):
-                labels = tf.identity(labels)
-        return images, labels
 
 
 def _training_policy(network):

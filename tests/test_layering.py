@@ -19,8 +19,9 @@ ALLOWED = {
     "unet": {"unet_graph", "presets"},
     "data": {"files"},
     "generation": {"samplers", "noise"},
+    "batches": {"generation"},
     "training": {"files", "data"},
-    "model": {"diffusion", "samplers", "training", "generation", "noise"},
+    "model": {"batches", "diffusion", "training", "generation", "noise"},
     "export": {"generation", "samplers", "model", "noise", "files"},
 }
 ALLOWED["cli"] = {PACKAGE, *ALLOWED}

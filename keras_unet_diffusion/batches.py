@@ -1,0 +1,70 @@
+"""What a dataset yields, checked before a model trains on it."""
+
+import keras
+import tensorflow as tf
+
+from keras_unet_diffusion.generation import takes_labels
+
+
+def unpack_batch(data, network):
+    """Checks a batch and takes it apart.
+
+    Args:
+        data: what a dataset yields: images, or (images, labels).
+        network: the network that is to be trained on it.
+
+    Returns:
+        Images `(batch, height, width, channels)` and int32 labels `(batch,)`,
+        None for a network without labels.
+
+    Raises:
+        ValueError: the batch is not what the network can be trained on.
+    """
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if weights is not None:
+        raise ValueError(
+            "A DiffusionModel weights noise levels, not images. Received: "
+            "a dataset with sample weights. Yield images or (images, "
+            "labels)."
+        )
+    dtype = getattr(images, "dtype", None)
+    if dtype is None or len(images.shape) != 4 or not dtype.is_floating:
+        received = (
+            type(images).__name__
+            if dtype is None
+            else f"{dtype.name} of shape {images.shape}"
+        )
+        raise ValueError(
+            "Images must be floats of shape (batch, height, width, "
+            f"channels) with pixels in [-1, 1]. Received: {received}. Use "
+            "keras_unet_diffusion.data.image_dataset, or to_model_range "
+            "for bytes."
+        )
+    if None in images.shape[1:]:
+        raise ValueError(
+            "All images of a dataset must have one known size. Received: "
+            f"images of shape {images.shape}. Resize them, or call "
+            "set_shape on them."
+        )
+    if not takes_labels(network):
+        return images, None
+    if labels is None or len(labels.shape) != 1:
+        received = "none" if labels is None else f"shape {labels.shape}"
+        raise ValueError(
+            "The network takes labels, whole numbers of shape (batch,). "
+            f"Received: {received}. Yield (images, labels), or build the "
+            "network with num_classes=None."
+        )
+    labels = tf.cast(labels, tf.int32)
+    num_classes = getattr(network, "num_classes", None)
+    if num_classes is not None:
+        # Without it a GPU reads zeros. XLA leaves the check out.
+        check = tf.debugging.assert_less(
+            labels,
+            num_classes,
+            "Labels must be below the network's num_classes, "
+            f"{num_classes}. Build it with as many as the data has.",
+        )
+        with tf.control_dependencies([check] if check else []):
+            labels = tf.identity(labels)
+    return images, labels
