@@ -3,173 +3,224 @@
 import keras
 
 from keras_unet_diffusion.layers import (
-    Downsample,
-    GroupNormalization,
+    BilinearUpsample,
+    FilteredDownsample,
+    FilteredUpsample,
     LabelEmbedding,
     NoiseLevelEmbedding,
-    ResidualBlock,
-    SpatialSelfAttention,
+    PyramidDownsample,
     Upsample,
 )
+from keras_unet_diffusion.layers.initialization import initializers
+from keras_unet_diffusion.unet_parts import UNetParts
 
 
-class UNetGraph:
-    """Wires the layers of one U-Net; forgotten once the model exists.
-
-    Args:
-        policy: dtype policy of all layers but the last.
-        **arguments: those of `UNet`, checked.
-    """
-
-    def __init__(self, policy, **arguments):
-        self.policy = policy
-        self.arguments = arguments
-        self.channels = [
-            arguments["base_channels"] * multiplier
-            for multiplier in arguments["channel_multipliers"]
-        ]
-
-    def __getattr__(self, name):
-        return self.arguments[name]
+class UNetGraph(UNetParts):
+    """Wires the layers of one U-Net; forgotten once the model exists."""
 
     def build(self):
         """Returns the dict of inputs and the output of the network."""
-        inputs, embedding = self._inputs()
-        hidden = self._conv(self.channels[0], "stem")(inputs["noisy_images"])
+        images = self._image_inputs()
+        embedding = self._embedding()
+        if self.context_channels is not None:
+            self._input("context", (None, self.context_channels))
+        stem_channels = self.stem_channels or self.channels[0]
+        hidden = self._conv(stem_channels, 3, "stem")(images)
         hidden, skips = self._encode(hidden, embedding)
         hidden = self._residual_block(hidden, embedding, "middle_block_1")
-        hidden = self._attention(hidden, "middle_attention")
+        if self.middle_attention:
+            hidden = self._self_attention(
+                hidden, "middle_attention", self.middle_attention_norm
+            )
+            hidden = self._cross_attention(hidden, "middle_cross_attention")
         hidden = self._residual_block(hidden, embedding, "middle_block_2")
-        hidden = self._decode(hidden, embedding, skips)
-        hidden = self._norm("output_norm")(hidden)
-        hidden = keras.layers.Activation(
-            "silu", dtype=self.policy, name="output_silu"
-        )(hidden)
-        outputs = keras.layers.Conv2D(
-            self.image_channels,
-            3,
-            padding="same",
-            kernel_initializer="zeros",
-            dtype="float32",
-            name="output_conv",
-        )(hidden)
-        return inputs, outputs
+        outputs = self._decode(hidden, embedding, skips)
+        return self.inputs, outputs
 
-    def _inputs(self):
-        size = self.image_size
-        inputs = {
-            "noisy_images": keras.Input(
-                (size, size, self.image_channels),
-                dtype="float32",
-                name="noisy_images",
-            ),
-            "noise_level": keras.Input((), dtype="float32", name="noise_level"),
-        }
-        embedding_channels = 4 * self.base_channels
-        embedding = NoiseLevelEmbedding(
-            embedding_channels,
-            sinusoid_channels=self.base_channels,
-            dtype=self.policy,
-            name="noise_level_embedding",
-        )(inputs["noise_level"])
+    def _input(self, name, shape, dtype="float32"):
+        self.inputs[name] = keras.Input(shape, dtype=dtype, name=name)
+        return self.inputs[name]
+
+    def _image_inputs(self):
+        """The noisy images, with what is concatenated to them."""
+        size, channels = self.image_size, self.image_channels
+        images = self._input("noisy_images", (size, size, channels))
+        if self.super_resolution_factor is None:
+            return images
+        factor = self.super_resolution_factor
+        size = None if size is None else size // factor
+        low = self._input("low_resolution_images", (size, size, channels))
+        low = BilinearUpsample(
+            factor, dtype="float32", name="low_resolution_upsample"
+        )(low)
+        return self._concatenate([images, low], "stem_inputs", "float32")
+
+    def _embedding(self):
+        """One vector of all that conditions every block."""
+        noise_level = self._input("noise_level", ())
+        base = self.base_channels
+        wave_channels = self.noise_channels or base
+        channels = self.embedding_channels or 4 * base
+        is_fourier = self.noise_level_embedding == "fourier"
+        is_one_hot = self.label_embedding == "one_hot"
+        to_waves, to_embedding = [], []
         if self.num_classes is not None:
-            inputs["labels"] = keras.Input((), dtype="int32", name="labels")
             labels = LabelEmbedding(
                 self.num_classes,
-                embedding_channels,
+                wave_channels if is_one_hot else channels,
+                null_label=self.null_label,
+                one_hot=is_one_hot,
+                initialization=self.initialization,
                 dtype=self.policy,
                 name="label_embedding",
-            )(inputs["labels"])
-            embedding = keras.layers.Add(
-                dtype=self.policy, name="conditioning"
-            )([embedding, labels])
-        return inputs, embedding
+            )(self._input("labels", (), "int32"))
+            (to_waves if is_one_hot else to_embedding).append(labels)
+        if self.augmentation_channels is not None:
+            initial = initializers(
+                self.initialization, self.augmentation_channels
+            )
+            augmentation = keras.layers.Dense(
+                wave_channels,
+                use_bias=False,
+                kernel_initializer=initial["kernel_initializer"],
+                dtype=self.policy,
+                name="augmentation_embedding",
+            )(self._input("augmentation", (self.augmentation_channels,)))
+            to_waves.append(augmentation)
+        embedding = NoiseLevelEmbedding(
+            channels,
+            wave_channels,
+            order=self.embedding_order,
+            frequency_shift=self.frequency_shift,
+            fourier_scale=self.fourier_scale if is_fourier else None,
+            initialization=self.initialization,
+            dtype=self.policy,
+            name="noise_level_embedding",
+        )
+        added = self._sum(to_waves, "wave_conditioning") if to_waves else None
+        embedded = embedding(noise_level, added)
+        return self._sum([embedded, *to_embedding], "conditioning")
 
     def _encode(self, hidden, embedding):
         """Goes down; returns the coarsest features and all skips."""
         skips = [hidden]
+        pyramid = self.inputs["noisy_images"]
         for level, channels in enumerate(self.channels):
-            where = f"encoder_{self._resolution(level)}"
+            where = f"encoder_{self.levels[level]}"
+            if level > 0:
+                arrived = f"encoder_{self.levels[level - 1]}_downsample"
+                hidden = self._downsample(hidden, embedding, arrived)
+                hidden, pyramid = self._join_encoder_pyramid(
+                    hidden, pyramid, f"{where}_pyramid"
+                )
+                skips.append(hidden)
             for block in range(1, self.num_residual_blocks + 1):
                 hidden = self._residual_block(
                     hidden, embedding, f"{where}_block_{block}", channels
                 )
                 if self._has_attention(level):
-                    hidden = self._attention(
-                        hidden, f"{where}_attention_{block}"
-                    )
-                skips.append(hidden)
-            if level < len(self.channels) - 1:
-                hidden = Downsample(
-                    channels,
-                    self.downsample_padding,
-                    dtype=self.policy,
-                    name=f"{where}_downsample",
-                )(hidden)
+                    hidden = self._attention(hidden, where, block)
                 skips.append(hidden)
         return hidden, skips
 
     def _decode(self, hidden, embedding, skips):
-        """Comes up; each block first takes back the latest skip."""
+        """Comes up; each block first takes back the latest skip.
+
+        The encoder pushed the stem, `num_residual_blocks` per level and one
+        downsampling between levels; so each level of the decoder, which has
+        one block more, empties the stack exactly.
+        """
+        last_block = self.num_residual_blocks + 1
+        pyramid = None
         for level, channels in reversed(list(enumerate(self.channels))):
-            where = f"decoder_{self._resolution(level)}"
-            for block in range(1, self.num_residual_blocks + 2):
-                hidden = keras.layers.Concatenate(
-                    dtype=self.policy, name=f"{where}_skip_{block}"
-                )([hidden, skips.pop()])
+            where = f"decoder_{self.levels[level]}"
+            for block in range(1, last_block + 1):
+                hidden = self._join_skip(
+                    hidden, skips.pop(), f"{where}_skip_{block}"
+                )
                 hidden = self._residual_block(
                     hidden, embedding, f"{where}_block_{block}", channels
                 )
-                if self._has_attention(level):
-                    hidden = self._attention(
-                        hidden, f"{where}_attention_{block}"
-                    )
+                if self._has_decoder_attention(level, block == last_block):
+                    hidden = self._attention(hidden, where, block)
+            hidden, pyramid = self._join_decoder_pyramid(
+                hidden, pyramid, where, channels
+            )
             if level > 0:
-                hidden = Upsample(
-                    channels, dtype=self.policy, name=f"{where}_upsample"
-                )(hidden)
-        return hidden
+                hidden = self._upsample(hidden, embedding, f"{where}_upsample")
+        if self.decoder_pyramid == "skip":
+            return pyramid
+        return self._head(hidden, "output")
 
-    def _resolution(self, level):
-        if self.image_size is None:
-            return f"level_{level}"
-        size = self.image_size >> level
-        return f"{size}x{size}"
+    def _join_skip(self, hidden, skip, name):
+        """Hidden `(h, w, a)` and skip `(h, w, b)`, joined as was asked for.
 
-    def _has_attention(self, level):
-        if level in self.attention_levels:
-            return True
-        if self.image_size is None:
-            return False
-        return self.image_size >> level in self.attention_resolutions
+        Concatenated they have a + b channels, added or without the skip a.
+        """
+        if self.skip_connections == "none":
+            return hidden
+        skip = self._scale(skip, self.skip_scale, f"{name}_scale")
+        if self.skip_connections == "concatenate":
+            return self._concatenate([hidden, skip], name)
+        if skip.shape[-1] != hidden.shape[-1]:
+            skip = self._conv(hidden.shape[-1], 1, f"{name}_projection")(skip)
+        return self._sum([hidden, skip], name)
 
-    def _conv(self, channels, name):
-        return keras.layers.Conv2D(
-            channels, 3, padding="same", dtype=self.policy, name=name
-        )
+    def _join_encoder_pyramid(self, hidden, pyramid, name):
+        """Lets the image itself in at every level (Song et al., appendix H).
 
-    def _norm(self, name):
-        return GroupNormalization(
-            self.num_groups, self.epsilon, dtype=self.policy, name=name
-        )
-
-    def _residual_block(self, hidden, embedding, name, channels=None):
-        return ResidualBlock(
-            channels or hidden.shape[-1],
-            dropout=self.dropout,
-            scale_shift=self.scale_shift,
-            num_groups=self.num_groups,
-            epsilon=self.epsilon,
+        "skip": the filtered image, by a 1x1 convolution. "residual": the
+        image convolved down, which then goes on from the sum.
+        """
+        if self.encoder_pyramid == "none":
+            return hidden, None
+        channels = hidden.shape[-1]
+        if self.encoder_pyramid == "skip":
+            pyramid = FilteredDownsample(
+                self.resampling_kernel,
+                dtype=self.policy,
+                name=f"{name}_downsample",
+            )(pyramid)
+            projected = self._conv(channels, 1, name)(pyramid)
+            return self._sum([hidden, projected], f"{name}_sum"), pyramid
+        pyramid = PyramidDownsample(
+            channels,
+            self.resampling_kernel,
+            self.initialization,
             dtype=self.policy,
             name=name,
-        )(hidden, embedding)
+        )(pyramid)
+        hidden = self._sum([hidden, pyramid], f"{name}_sum")
+        hidden = self._scale(hidden, self.residual_scale, f"{name}_scale")
+        return hidden, hidden
 
-    def _attention(self, hidden, name):
-        return SpatialSelfAttention(
-            self.num_heads,
-            self.num_head_channels,
-            num_groups=self.num_groups,
-            epsilon=self.epsilon,
+    def _join_decoder_pyramid(self, hidden, pyramid, where, channels):
+        """Lets every level contribute to the output (Song et al., appendix H).
+
+        "skip": an image from every level, the sum of which is the output.
+        "residual": features convolved up beside the decoder and added.
+        """
+        name = f"{where}_pyramid"
+        if self.decoder_pyramid == "none":
+            return hidden, None
+        if self.decoder_pyramid == "skip":
+            image = self._head(hidden, name)
+            if pyramid is None:
+                return hidden, image
+            pyramid = FilteredUpsample(
+                self.resampling_kernel, dtype="float32", name=f"{name}_upsample"
+            )(pyramid)
+            return hidden, self._sum([pyramid, image], f"{name}_sum", "float32")
+        if pyramid is None:
+            hidden_norm = self._norm_and_silu(hidden, name)
+            return hidden, self._conv(channels, 3, name)(hidden_norm)
+        pyramid = Upsample(
+            channels,
+            kernel=self.resampling_kernel,
+            initialization=self.initialization,
             dtype=self.policy,
             name=name,
-        )(hidden)
+        )(pyramid)
+        hidden = self._sum([hidden, pyramid], f"{name}_sum")
+        hidden = self._scale(hidden, self.residual_scale, f"{name}_scale")
+        return hidden, hidden

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_unet_diffusion import layers
-from keras_unet_diffusion.layers.resampling import double_nearest
+from keras_unet_diffusion.layers.filtering import double_nearest
 
 
 def random_images(*shape, seed=0):

@@ -1,8 +1,32 @@
-"""Embeddings: numbers and classes become vectors that a block can be given."""
+"""Embeddings of the noise level: a number becomes a vector of waves."""
+
+import math
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_unet_diffusion.layers.initialization import (
+    check_family,
+    initializers,
+)
+
+
+def _check_order(order):
+    if order not in ("sin_cos", "cos_sin"):
+        raise ValueError(
+            "Sines and cosines come in one order or the other. Received: "
+            f"order={order!r}. Pass 'sin_cos' or 'cos_sin'."
+        )
+
+
+def _waves(phase, order, channels):
+    """Sines and cosines of `(batch, half)`, zeros up to `channels`."""
+    waves = [ops.sin(phase), ops.cos(phase)]
+    if order == "cos_sin":
+        waves.reverse()
+    waves = ops.concatenate(waves, axis=1)
+    return ops.pad(waves, ((0, 0), (0, 1))) if channels % 2 else waves
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
@@ -14,10 +38,14 @@ class SinusoidalEmbedding(keras.layers.Layer):
     level 999 would become 1000.
 
     Args:
-        channels: int, even and at least 4. Length of the embedding; the first
-            half holds the sines, the second the cosines.
-        max_period: float > 1. The slowest wave has the wavelength
+        channels: int >= 4. Length of the embedding, half sines and half
+            cosines; if odd, a zero comes last.
+        max_period: float > 1. The slowest wave has about the wavelength
             `2 * pi * max_period`, the fastest `2 * pi`.
+        order: "sin_cos" (DDPM: sines first) or "cos_sin" (ADM).
+        frequency_shift: number subtracted from the number of frequencies in
+            the exponent's denominator: 1 (DDPM: the slowest frequency is
+            `1 / max_period`) or 0 (ADM).
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -27,7 +55,7 @@ class SinusoidalEmbedding(keras.layers.Layer):
         Embeddings of shape `(batch, channels)`, float32.
 
     Raises:
-        ValueError: `channels` is odd or below 4.
+        ValueError: `channels` is below 4, or the order is unknown.
 
     Example:
 
@@ -39,20 +67,30 @@ class SinusoidalEmbedding(keras.layers.Layer):
     Reference:
         Vaswani et al. 2017, "Attention Is All You Need", section 3.5, in the
         form of Ho et al. 2020, "Denoising Diffusion Probabilistic Models":
-        frequencies `max_period ** (-i / (channels / 2 - 1))`.
+        frequencies `max_period ** (-i / (channels / 2 - frequency_shift))`.
         Differences: none from the latter.
     """
 
-    def __init__(self, channels, max_period=10000.0, **kwargs):
+    def __init__(
+        self,
+        channels,
+        max_period=10000.0,
+        order="sin_cos",
+        frequency_shift=1,
+        **kwargs,
+    ):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        if channels < 4 or channels % 2:
+        _check_order(order)
+        if channels < 4:
             raise ValueError(
-                "A sinusoidal embedding needs an even number of channels, at "
-                f"least 4. Received: channels={channels}. Pass an even number."
+                "A sinusoidal embedding needs at least 4 channels. Received: "
+                f"channels={channels}. Pass a larger number."
             )
         self.channels = channels
         self.max_period = max_period
+        self.order = order
+        self.frequency_shift = frequency_shift
 
     def call(self, inputs):
         levels = ops.expand_dims(ops.cast(inputs, "float32"), 1)
@@ -61,13 +99,12 @@ class SinusoidalEmbedding(keras.layers.Layer):
         # and shift the phase at level 999 by up to a fifth of a radian.
         zero = ops.cast(0.0 * levels, "int32")
         frequencies = ops.view(self._frequency_bits() + zero, "float32")
-        phase = levels * frequencies
-        return ops.concatenate([ops.sin(phase), ops.cos(phase)], axis=1)
+        return _waves(levels * frequencies, self.order, self.channels)
 
     def _frequency_bits(self):
         """The bits of the float32 frequencies, an int32 array."""
         half = self.channels // 2
-        exponents = -np.arange(half, dtype="float64") / (half - 1)
+        exponents = -np.arange(half) / (half - self.frequency_shift)
         return (self.max_period**exponents).astype("float32").view("int32")
 
     def compute_output_shape(self, input_shape):
@@ -80,35 +117,120 @@ class SinusoidalEmbedding(keras.layers.Layer):
         return config | {
             "channels": self.channels,
             "max_period": self.max_period,
+            "order": self.order,
+            "frequency_shift": self.frequency_shift,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_unet_diffusion")
+class FourierEmbedding(keras.layers.Layer):
+    """Writes a number as sines and cosines of random frequencies.
+
+    Use it for noise levels that are logarithms, as in NCSN++. The frequencies
+    are drawn once, kept as a weight that is not trained, and saved. It always
+    computes in float32.
+
+    Args:
+        channels: int, even and at least 2. Length of the embedding.
+        scale: float > 0. Standard deviation of the frequencies, in waves per
+            unit of the input.
+        order: "sin_cos" or "cos_sin".
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: numbers of shape `(batch,)`.
+
+    Returns:
+        Embeddings of shape `(batch, channels)`, float32.
+
+    Raises:
+        ValueError: `channels` is odd or below 2, or the order is unknown.
+
+    Example:
+
+    ```python
+    embedding = FourierEmbedding(256)(np.array([-1.2, 0.4]))
+    embedding.shape  # (2, 256)
+    ```
+
+    Reference:
+        Tancik et al. 2020, "Fourier Features Let Networks Learn High
+        Frequency Functions", in the form of Song et al. 2021, appendix H.
+        Differences: none.
+    """
+
+    def __init__(self, channels, scale=16.0, order="sin_cos", **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        _check_order(order)
+        if channels < 2 or channels % 2:
+            raise ValueError(
+                "A Fourier embedding needs an even number of channels, at "
+                f"least 2. Received: channels={channels}. Pass an even number."
+            )
+        self.channels = channels
+        self.scale = scale
+        self.order = order
+
+    def build(self, input_shape):
+        self.frequencies = self.add_weight(
+            shape=(self.channels // 2,),
+            initializer=keras.initializers.RandomNormal(stddev=self.scale),
+            trainable=False,
+            name="frequencies",
+        )
+
+    def call(self, inputs):
+        levels = ops.expand_dims(ops.cast(inputs, "float32"), 1)
+        phase = levels * (2 * math.pi * self.frequencies)
+        return _waves(phase, self.order, self.channels)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.channels)
+
+    def get_config(self):
+        config = super().get_config()
+        # Always float32, so not an argument to store.
+        config.pop("dtype", None)
+        return config | {
+            "channels": self.channels,
+            "scale": self.scale,
+            "order": self.order,
         }
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
 class NoiseLevelEmbedding(keras.layers.Layer):
-    """Embeds the noise level: sinusoids, then a two-layer perceptron.
+    """Embeds the noise level: waves, then a two-layer perceptron.
 
     Use it once per network; every residual block reads the result.
 
     Args:
         channels: int. Length of the embedding that comes out.
-        sinusoid_channels: int, even and at least 4. Length of the sinusoidal
-            embedding that goes into the perceptron.
+        wave_channels: int. Length of the waves that go into the perceptron.
         max_period: float > 1, see `SinusoidalEmbedding`.
+        order: likewise.
+        frequency_shift: likewise.
+        fourier_scale: None for a `SinusoidalEmbedding`, or the scale of a
+            `FourierEmbedding`.
+        initialization: family of initial weights, see `UNet`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
         inputs: noise levels of shape `(batch,)`.
+        added: None, or vectors of shape `(batch, wave_channels)` that are
+            added to the waves, as EDM does with labels.
 
     Returns:
         Embeddings of shape `(batch, channels)`.
 
     Raises:
-        ValueError: `sinusoid_channels` is odd or below 4.
+        ValueError: see the two embeddings.
 
     Example:
 
     ```python
-    embedding = NoiseLevelEmbedding(512, sinusoid_channels=128)
+    embedding = NoiseLevelEmbedding(512, wave_channels=128)
     embedding(np.array([0.0, 999.0])).shape  # (2, 512)
     ```
 
@@ -117,104 +239,67 @@ class NoiseLevelEmbedding(keras.layers.Layer):
     """
 
     def __init__(
-        self, channels, sinusoid_channels, max_period=10000.0, **kwargs
+        self,
+        channels,
+        wave_channels,
+        max_period=10000.0,
+        order="sin_cos",
+        frequency_shift=1,
+        fourier_scale=None,
+        initialization="ddpm",
+        **kwargs,
     ):
-        # Noise levels must reach the sinusoids in float32.
+        # Noise levels must reach the waves in float32.
         kwargs["autocast"] = False
         super().__init__(**kwargs)
+        check_family(initialization)
         self.channels = channels
-        self.sinusoid_channels = sinusoid_channels
+        self.wave_channels = wave_channels
         self.max_period = max_period
-        self.sinusoids = SinusoidalEmbedding(
-            sinusoid_channels, max_period, name="sinusoids"
-        )
-        self.dense_1 = keras.layers.Dense(
-            channels, dtype=self.dtype_policy, name="dense_1"
-        )
-        self.dense_2 = keras.layers.Dense(
-            channels, dtype=self.dtype_policy, name="dense_2"
-        )
-
-    def build(self, input_shape):
-        self.dense_1.build((input_shape[0], self.sinusoid_channels))
-        self.dense_2.build((input_shape[0], self.channels))
-
-    def call(self, inputs):
-        hidden = ops.silu(self.dense_1(self.sinusoids(inputs)))
-        return self.dense_2(hidden)
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.channels)
-
-    def get_config(self):
-        return super().get_config() | {
-            "channels": self.channels,
-            "sinusoid_channels": self.sinusoid_channels,
-            "max_period": self.max_period,
-        }
-
-
-@keras.saving.register_keras_serializable(package="keras_unet_diffusion")
-class LabelEmbedding(keras.layers.Layer):
-    """Looks up one learned vector for each class.
-
-    Use it to condition a network on a class: its output is added to that of
-    `NoiseLevelEmbedding`.
-
-    Args:
-        num_classes: int >= 1. Labels are 0 to `num_classes - 1`.
-        channels: int >= 1. Length of the embedding.
-        **kwargs: of `keras.layers.Layer`.
-
-    Call arguments:
-        inputs: integer labels of shape `(batch,)`.
-
-    Returns:
-        Embeddings of shape `(batch, channels)`.
-
-    Raises:
-        ValueError: `num_classes` or `channels` is below 1.
-
-    Example:
-
-    ```python
-    LabelEmbedding(10, 512)(np.array([3, 7])).shape  # (2, 512)
-    ```
-
-    Reference:
-        Nichol and Dhariwal 2021, "Improved Denoising Diffusion Probabilistic
-        Models", appendix A. Differences: none.
-    """
-
-    def __init__(self, num_classes, channels, **kwargs):
-        super().__init__(**kwargs)
-        if num_classes < 1 or channels < 1:
-            raise ValueError(
-                "A label embedding needs at least one class and one channel. "
-                f"Received: num_classes={num_classes}, channels={channels}. "
-                "For a network without labels leave the layer out."
+        self.order = order
+        self.frequency_shift = frequency_shift
+        self.fourier_scale = fourier_scale
+        self.initialization = initialization
+        if fourier_scale is None:
+            self.waves = SinusoidalEmbedding(
+                wave_channels, max_period, order, frequency_shift, name="waves"
             )
-        self.num_classes = num_classes
-        self.channels = channels
-        self.table = keras.layers.Embedding(
-            num_classes,
-            channels,
-            embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),
+        else:
+            self.waves = FourierEmbedding(
+                wave_channels, fourier_scale, order, name="waves"
+            )
+        self.dense_1 = self._dense("dense_1", wave_channels)
+        self.dense_2 = self._dense("dense_2", channels)
+
+    def _dense(self, name, in_channels):
+        return keras.layers.Dense(
+            self.channels,
             dtype=self.dtype_policy,
-            name="table",
+            name=name,
+            **initializers(self.initialization, in_channels),
         )
 
-    def build(self, input_shape):
-        self.table.build(input_shape)
+    def build(self, inputs_shape, added_shape=None):
+        self.waves.build(inputs_shape)
+        self.dense_1.build((None, self.wave_channels))
+        self.dense_2.build((None, self.channels))
 
-    def call(self, inputs):
-        return self.table(inputs)
+    def call(self, inputs, added=None):
+        waves = self.waves(inputs)
+        if added is not None:
+            waves = waves + ops.cast(added, "float32")
+        return self.dense_2(ops.silu(self.dense_1(waves)))
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.channels)
+    def compute_output_shape(self, inputs_shape, added_shape=None):
+        return (inputs_shape[0], self.channels)
 
     def get_config(self):
         return super().get_config() | {
-            "num_classes": self.num_classes,
             "channels": self.channels,
+            "wave_channels": self.wave_channels,
+            "max_period": self.max_period,
+            "order": self.order,
+            "frequency_shift": self.frequency_shift,
+            "fourier_scale": self.fourier_scale,
+            "initialization": self.initialization,
         }

@@ -3,6 +3,11 @@
 import keras
 from keras import ops
 
+from keras_unet_diffusion.layers.initialization import (
+    check_family,
+    initializers,
+)
+
 
 def check_groups(channels, num_groups):
     """Raises a `ValueError` unless the groups divide the channels."""
@@ -18,7 +23,9 @@ def check_groups(channels, num_groups):
 class _GroupNormalizationBase(keras.layers.Layer):
     """What both normalisations share: arguments, weights, and statistics."""
 
-    def __init__(self, num_groups=32, epsilon=1e-6, **kwargs):
+    def __init__(
+        self, num_groups=32, epsilon=1e-6, min_group_channels=None, **kwargs
+    ):
         super().__init__(**kwargs)
         if epsilon <= 0:
             raise ValueError(
@@ -28,9 +35,14 @@ class _GroupNormalizationBase(keras.layers.Layer):
             )
         self.num_groups = num_groups
         self.epsilon = epsilon
+        self.min_group_channels = min_group_channels
 
     def _build_weights(self, channels):
-        check_groups(channels, self.num_groups)
+        self._groups = self.num_groups
+        if self.min_group_channels is not None:
+            most_groups = channels // self.min_group_channels
+            self._groups = min(self.num_groups, most_groups)
+        check_groups(channels, self._groups)
         self.gamma = self.add_weight(
             shape=(channels,), initializer="ones", name="gamma"
         )
@@ -55,8 +67,8 @@ class _GroupNormalizationBase(keras.layers.Layer):
     def _group_mean(self, channel_means):
         """`(batch, channels)` to `(batch, 1, 1, channels)`, mean by group."""
         channels = channel_means.shape[-1]
-        per_group = channels // self.num_groups
-        grouped = ops.reshape(channel_means, (-1, self.num_groups, per_group))
+        per_group = channels // self._groups
+        grouped = ops.reshape(channel_means, (-1, self._groups, per_group))
         mean = ops.mean(grouped, axis=2, keepdims=True)
         spread = mean + ops.zeros_like(grouped)
         return ops.reshape(spread, (-1, 1, 1, channels))
@@ -65,6 +77,7 @@ class _GroupNormalizationBase(keras.layers.Layer):
         return super().get_config() | {
             "num_groups": self.num_groups,
             "epsilon": self.epsilon,
+            "min_group_channels": self.min_group_channels,
         }
 
 
@@ -81,6 +94,8 @@ class GroupNormalization(_GroupNormalizationBase):
         epsilon: float > 0 that is added to the variance. 1e-6 is DDPM's, 1e-5
             is ADM's; Keras's own default of 1e-3 moves the outputs of a
             published network by several percent of their spread.
+        min_group_channels: int >= 1, or None. Narrow layers take fewer groups,
+            so that each holds at least this many channels (EDM: 4).
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -124,6 +139,9 @@ class ModulatedGroupNormalization(_GroupNormalizationBase):
     Args:
         num_groups: int >= 1 that divides the channels.
         epsilon: float > 0 that is added to the variance.
+        min_group_channels: int >= 1, or None. Narrow layers take fewer groups,
+            so that each holds at least this many channels (EDM: 4).
+        initialization: family of initial weights, see `UNet`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -149,10 +167,18 @@ class ModulatedGroupNormalization(_GroupNormalizationBase):
         the embedding is passed through SiLU by the caller.
     """
 
+    def __init__(self, *args, initialization="ddpm", **kwargs):
+        super().__init__(*args, **kwargs)
+        check_family(initialization)
+        self.initialization = initialization
+
     def build(self, inputs_shape, embedding_shape):
         self._build_weights(inputs_shape[-1])
         self.modulation = keras.layers.Dense(
-            2 * inputs_shape[-1], dtype=self.dtype_policy, name="modulation"
+            2 * inputs_shape[-1],
+            dtype=self.dtype_policy,
+            name="modulation",
+            **initializers(self.initialization, embedding_shape[-1]),
         )
         self.modulation.build(embedding_shape)
 
@@ -164,3 +190,6 @@ class ModulatedGroupNormalization(_GroupNormalizationBase):
 
     def compute_output_shape(self, inputs_shape, embedding_shape):
         return inputs_shape
+
+    def get_config(self):
+        return super().get_config() | {"initialization": self.initialization}

@@ -1,7 +1,17 @@
-"""Between the scales of the U-Net: halve an image, double an image."""
+"""Learned ways between the scales of the U-Net: halve, double an image."""
 
 import keras
-from keras import ops
+
+from keras_unet_diffusion.layers.filtering import (
+    BOX,
+    BilinearUpsample,
+    FilteredUpsample,
+    doubled_shape,
+)
+from keras_unet_diffusion.layers.initialization import (
+    check_family,
+    initializers,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
@@ -14,6 +24,7 @@ class Downsample(keras.layers.Layer):
             The sum must be 1 or 2. `(0, 1)` is the original DDPM's (what
             TensorFlow's "same" does on even sizes), `(1, 1)` PyTorch's. It is
             explicit because "same" changes sides on odd sizes.
+        initialization: family of initial weights, see `UNet`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -37,7 +48,9 @@ class Downsample(keras.layers.Layer):
         Ho et al. 2020, appendix B. Differences: none.
     """
 
-    def __init__(self, channels, padding=(0, 1), **kwargs):
+    def __init__(
+        self, channels, padding=(0, 1), initialization="ddpm", **kwargs
+    ):
         super().__init__(**kwargs)
         padding = tuple(padding)
         if padding not in ((0, 1), (1, 0), (1, 1)):
@@ -46,56 +59,52 @@ class Downsample(keras.layers.Layer):
                 f"pixels. Received: padding={padding}. Use (0, 1) for the "
                 "original DDPM and (1, 1) for networks that came from PyTorch."
             )
+        check_family(initialization)
         self.channels = channels
         self.padding = padding
+        self.initialization = initialization
         self.pad = keras.layers.ZeroPadding2D(
             (padding, padding), dtype=self.dtype_policy, name="pad"
         )
-        self.conv = keras.layers.Conv2D(
-            channels, 3, strides=2, dtype=self.dtype_policy, name="conv"
-        )
 
     def build(self, input_shape):
+        self.conv = keras.layers.Conv2D(
+            self.channels,
+            3,
+            strides=2,
+            dtype=self.dtype_policy,
+            name="conv",
+            **initializers(self.initialization, 9 * input_shape[-1]),
+        )
         self.conv.build(self.pad.compute_output_shape(input_shape))
 
     def call(self, inputs):
         return self.conv(self.pad(inputs))
 
     def compute_output_shape(self, input_shape):
-        padded = self.pad.compute_output_shape(input_shape)
-        return self.conv.compute_output_shape(padded)
+        _, height, width, _ = self.pad.compute_output_shape(input_shape)
+        sizes = (x and (x - 1) // 2 for x in (height, width))
+        return (input_shape[0], *sizes, self.channels)
 
     def get_config(self):
         return super().get_config() | {
             "channels": self.channels,
             "padding": self.padding,
+            "initialization": self.initialization,
         }
-
-
-def double_nearest(images):
-    """Doubles height and width: each pixel becomes a 2x2 square of itself.
-
-    `(batch, height, width, channels)` to
-    `(batch, 2 * height, 2 * width, channels)`, by concatenation and reshape:
-    at most four dimensions, any height and width at run time, built-in
-    operations in every runtime, and a gradient that is exact under XLA.
-    """
-    shape = ops.shape(images)
-    height, width, channels = shape[1], shape[2], images.shape[-1]
-    # Channels twice in a row, read as two pixels: the width doubles.
-    wide = ops.concatenate([images, images], axis=-1)
-    # Rows twice in a row, read as two rows: the height doubles.
-    rows = ops.reshape(wide, (-1, height, 2 * width * channels))
-    rows = ops.concatenate([rows, rows], axis=-1)
-    return ops.reshape(rows, (-1, 2 * height, 2 * width, channels))
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
 class Upsample(keras.layers.Layer):
-    """Doubles height and width by nearest neighbour, then a 3x3 convolution.
+    """Doubles height and width by interpolation, then a 3x3 convolution.
 
     Args:
         channels: int >= 1. Channels that come out.
+        interpolation: "nearest" (by `kernel`), or "bilinear" (half-pixel
+            centres, edges repeated), or "transposed", for a 4x4 transposed
+            convolution of stride 2 instead of both.
+        kernel: see `FilteredUpsample`; only with "nearest".
+        initialization: family of initial weights, see `UNet`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -104,6 +113,9 @@ class Upsample(keras.layers.Layer):
     Returns:
         Images of shape `(batch, 2 * height, 2 * width, channels)`.
 
+    Raises:
+        ValueError: no such interpolation.
+
     Example:
 
     ```python
@@ -111,27 +123,74 @@ class Upsample(keras.layers.Layer):
     ```
 
     Reference:
-        Ho et al. 2020, appendix B. Differences: none.
+        Ho et al. 2020, appendix B; on the checkerboards of transposed
+        convolutions Odena et al. 2016. Differences: none.
     """
 
-    def __init__(self, channels, **kwargs):
+    def __init__(
+        self,
+        channels,
+        interpolation="nearest",
+        kernel=BOX,
+        initialization="ddpm",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if interpolation not in ("nearest", "bilinear", "transposed"):
+            raise ValueError(
+                "There is no such interpolation. Received: interpolation="
+                f"{interpolation!r}. Choose 'nearest', 'bilinear' or "
+                "'transposed'."
+            )
+        check_family(initialization)
         self.channels = channels
-        self.conv = keras.layers.Conv2D(
-            channels, 3, padding="same", dtype=self.dtype_policy, name="conv"
-        )
+        self.interpolation = interpolation
+        self.kernel = tuple(kernel)
+        self.initialization = initialization
+        self.resample = self._resampler()
+
+    def _resampler(self):
+        if self.interpolation == "transposed":
+            return keras.layers.Identity(dtype=self.dtype_policy)
+        if self.interpolation == "bilinear":
+            return BilinearUpsample(2, dtype=self.dtype_policy)
+        return FilteredUpsample(self.kernel, dtype=self.dtype_policy)
 
     def build(self, input_shape):
+        in_channels = input_shape[-1]
+        arguments = {
+            "padding": "same",
+            "dtype": self.dtype_policy,
+            "name": "conv",
+        }
+        if self.interpolation == "transposed":
+            # Each output pixel sees 2x2 of the 4x4 kernel.
+            self.conv = keras.layers.Conv2DTranspose(
+                self.channels,
+                4,
+                strides=2,
+                **arguments,
+                **initializers(self.initialization, 4 * in_channels),
+            )
+        else:
+            self.conv = keras.layers.Conv2D(
+                self.channels,
+                3,
+                **arguments,
+                **initializers(self.initialization, 9 * in_channels),
+            )
         self.conv.build(input_shape)
 
     def call(self, inputs):
-        return self.conv(double_nearest(inputs))
+        return self.conv(self.resample(inputs))
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, _ = input_shape
-        height = None if height is None else 2 * height
-        width = None if width is None else 2 * width
-        return (batch, height, width, self.channels)
+        return (*doubled_shape(input_shape)[:-1], self.channels)
 
     def get_config(self):
-        return super().get_config() | {"channels": self.channels}
+        return super().get_config() | {
+            "channels": self.channels,
+            "interpolation": self.interpolation,
+            "kernel": self.kernel,
+            "initialization": self.initialization,
+        }

@@ -3,6 +3,15 @@
 import keras
 from keras import ops
 
+from keras_unet_diffusion.layers.filtering import (
+    BOX,
+    FilteredDownsample,
+    FilteredUpsample,
+)
+from keras_unet_diffusion.layers.initialization import (
+    check_family,
+    initializers,
+)
 from keras_unet_diffusion.layers.normalization import (
     GroupNormalization,
     ModulatedGroupNormalization,
@@ -13,18 +22,31 @@ from keras_unet_diffusion.layers.normalization import (
 class ResidualBlock(keras.layers.Layer):
     """Two convolutions around an injected embedding, plus a shortcut.
 
-    Normalise, SiLU, convolve; inject the embedding; normalise, SiLU, dropout,
-    convolve; add the input. The second convolution starts at zero, so that a
-    new block is its own shortcut. The shortcut is a 1x1 convolution where the
-    channels change.
+    Normalise, SiLU, [resample,] convolve; inject the embedding; normalise,
+    SiLU, dropout, convolve; add the input, which is resampled too. The second
+    convolution starts at zero or nearly so, so that a new block is its own
+    shortcut. The shortcut is a 1x1 convolution where the channels change.
 
     Args:
         channels: int >= 1. Channels that come out.
         dropout: float in [0, 1). Share of features dropped in training.
         scale_shift: bool. False adds the embedding to the features; True
             scales and shifts the second normalisation by it.
+        resampling: None, or "down" or "up" to halve or double the image
+            inside the block.
+        resampling_kernel: the kernel of `FilteredDownsample` and
+            `FilteredUpsample`.
+        resampling_shortcut: "identity" or "conv". Whether a block that
+            resamples has a 1x1 convolution in its shortcut even where the
+            channels stay the same.
         num_groups: int >= 1 that divides the channels before and after.
         epsilon: float > 0, for the normalisations.
+        min_group_channels: see `GroupNormalization`.
+        residual_scale: float, by which the sum with the shortcut is
+            multiplied: 1 DDPM and ADM, sqrt(1/2) EDM's DDPM++ and NCSN++.
+        initialization: family of initial weights, see `UNet`.
+        rematerialize: bool. Whether training computes the block twice instead
+            of storing what happens inside, see `UNet`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -33,11 +55,12 @@ class ResidualBlock(keras.layers.Layer):
         training: bool. Whether dropout is active.
 
     Returns:
-        Images of shape `(batch, height, width, channels)`.
+        Images of shape `(batch, height, width, channels)`, half or twice as
+        high and wide with `resampling`.
 
     Raises:
-        ValueError: the groups do not divide the channels, or `dropout` is
-            outside [0, 1).
+        ValueError: the groups do not divide the channels, `dropout` is
+            outside [0, 1), or a name is unknown.
 
     Example:
 
@@ -48,8 +71,8 @@ class ResidualBlock(keras.layers.Layer):
 
     Reference:
         Ho et al. 2020, appendix B (additive); Dhariwal and Nichol 2021,
-        section 3.1 (scale and shift). Differences: the last convolution
-        starts at exactly 0, where DDPM's code starts it at 1e-10.
+        section 3.1 (scale and shift, resampling); Song et al. 2021, appendix
+        H (residual scale). Differences: none.
     """
 
     def __init__(
@@ -57,8 +80,15 @@ class ResidualBlock(keras.layers.Layer):
         channels,
         dropout=0.0,
         scale_shift=False,
+        resampling=None,
+        resampling_kernel=BOX,
+        resampling_shortcut="identity",
         num_groups=32,
         epsilon=1e-6,
+        min_group_channels=None,
+        residual_scale=1.0,
+        initialization="ddpm",
+        rematerialize=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -68,11 +98,30 @@ class ResidualBlock(keras.layers.Layer):
                 f"dropout={dropout}. Pass a number from 0 up to, not "
                 "including, 1."
             )
+        if resampling not in (None, "down", "up"):
+            raise ValueError(
+                "A residual block resamples down, up, or not. Received: "
+                f"resampling={resampling!r}. Pass 'down', 'up' or None."
+            )
+        if resampling_shortcut not in ("identity", "conv"):
+            raise ValueError(
+                "There is no such shortcut. Received: resampling_shortcut="
+                f"{resampling_shortcut!r}. Pass 'identity' or 'conv'."
+            )
+        check_family(initialization)
         self.channels = channels
         self.dropout = dropout
         self.scale_shift = scale_shift
+        self.resampling = resampling
+        self.resampling_kernel = tuple(resampling_kernel)
+        self.resampling_shortcut = resampling_shortcut
         self.num_groups = num_groups
         self.epsilon = epsilon
+        self.min_group_channels = min_group_channels
+        self.residual_scale = residual_scale
+        self.initialization = initialization
+        self.rematerialize = rematerialize
+        self._seeds = keras.random.SeedGenerator() if dropout else None
 
     def build(self, inputs_shape, embedding_shape):
         in_channels = inputs_shape[-1]
@@ -81,63 +130,112 @@ class ResidualBlock(keras.layers.Layer):
         norm = {
             "num_groups": self.num_groups,
             "epsilon": self.epsilon,
+            "min_group_channels": self.min_group_channels,
             "dtype": dtype,
         }
         self.norm_1 = GroupNormalization(name="norm_1", **norm)
         self.norm_1.build(inputs_shape)
-        self.conv_1 = keras.layers.Conv2D(
-            self.channels, 3, padding="same", dtype=dtype, name="conv_1"
-        )
-        self.conv_1.build(inputs_shape)
+        self.resample = self._resampler()
+        self.conv_1 = self._conv("conv_1", 3, inputs_shape)
         if self.scale_shift:
-            self.norm_2 = ModulatedGroupNormalization(name="norm_2", **norm)
+            self.norm_2 = ModulatedGroupNormalization(
+                name="norm_2", initialization=self.initialization, **norm
+            )
             self.norm_2.build(hidden_shape, embedding_shape)
         else:
             self.injection = keras.layers.Dense(
-                self.channels, dtype=dtype, name="injection"
+                self.channels,
+                dtype=dtype,
+                name="injection",
+                **initializers(self.initialization, embedding_shape[-1]),
             )
             self.injection.build(embedding_shape)
             self.norm_2 = GroupNormalization(name="norm_2", **norm)
             self.norm_2.build(hidden_shape)
-        self.drop = keras.layers.Dropout(self.dropout, dtype=dtype, name="drop")
-        self.conv_2 = keras.layers.Conv2D(
-            self.channels,
-            3,
-            padding="same",
-            kernel_initializer="zeros",
-            dtype=dtype,
-            name="conv_2",
-        )
-        self.conv_2.build(hidden_shape)
+        self.conv_2 = self._conv("conv_2", 3, hidden_shape, "last")
         self.shortcut = None
-        if in_channels != self.channels:
-            self.shortcut = keras.layers.Conv2D(
-                self.channels, 1, dtype=dtype, name="shortcut"
-            )
-            self.shortcut.build(inputs_shape)
+        resampled = self.resampling and self.resampling_shortcut == "conv"
+        if in_channels != self.channels or resampled:
+            self.shortcut = self._conv("shortcut", 1, inputs_shape)
+
+    def _resampler(self):
+        if self.resampling is None:
+            return keras.layers.Identity(dtype=self.dtype_policy)
+        resampler = {"down": FilteredDownsample, "up": FilteredUpsample}
+        return resampler[self.resampling](
+            self.resampling_kernel, dtype=self.dtype_policy, name="resample"
+        )
+
+    def _conv(self, name, size, input_shape, role="hidden"):
+        fan_in = size * size * input_shape[-1]
+        conv = keras.layers.Conv2D(
+            self.channels,
+            size,
+            padding="same",
+            dtype=self.dtype_policy,
+            name=name,
+            **initializers(self.initialization, fan_in, role),
+        )
+        conv.build(input_shape)
+        return conv
 
     def call(self, inputs, embedding, training=False):
+        drops = training and self.dropout
+        # Drawn here, not inside: computed twice, the block would otherwise
+        # drop other features in the backward pass.
+        seed = self._seeds.next() if drops else None
+        if not self.rematerialize:
+            return self._transform(inputs, embedding, seed)
+        if seed is None:
+            return keras.remat(self._transform)(inputs, embedding)
+        return keras.remat(self._transform)(inputs, embedding, seed)
+
+    def _transform(self, inputs, embedding, seed=None):
         embedding = ops.silu(embedding)
-        hidden = self.conv_1(ops.silu(self.norm_1(inputs)))
+        hidden = self.resample(ops.silu(self.norm_1(inputs)))
+        hidden = self.conv_1(hidden)
         if self.scale_shift:
             hidden = self.norm_2(hidden, embedding)
         else:
             hidden = hidden + self.injection(embedding)[:, None, None, :]
             hidden = self.norm_2(hidden)
-        hidden = self.drop(ops.silu(hidden), training=training)
+        hidden = ops.silu(hidden)
+        if seed is not None:
+            hidden = keras.random.dropout(
+                hidden, self.dropout, seed=_GivenSeed(seed)
+            )
         hidden = self.conv_2(hidden)
+        shortcut = self.resample(inputs)
         if self.shortcut is not None:
-            inputs = self.shortcut(inputs)
-        return inputs + hidden
+            shortcut = self.shortcut(shortcut)
+        return (shortcut + hidden) * self.residual_scale
 
     def compute_output_shape(self, inputs_shape, embedding_shape):
-        return (*inputs_shape[:-1], self.channels)
+        shape = self._resampler().compute_output_shape(inputs_shape)
+        return (*shape[:-1], self.channels)
 
     def get_config(self):
         return super().get_config() | {
             "channels": self.channels,
             "dropout": self.dropout,
             "scale_shift": self.scale_shift,
+            "resampling": self.resampling,
+            "resampling_kernel": self.resampling_kernel,
+            "resampling_shortcut": self.resampling_shortcut,
             "num_groups": self.num_groups,
             "epsilon": self.epsilon,
+            "min_group_channels": self.min_group_channels,
+            "residual_scale": self.residual_scale,
+            "initialization": self.initialization,
+            "rematerialize": self.rematerialize,
         }
+
+
+class _GivenSeed(keras.random.SeedGenerator):
+    """Hands out one seed that was drawn before: Keras takes no tensor."""
+
+    def __init__(self, seed):
+        self._seed = seed
+
+    def next(self, ordered=True):
+        return self._seed
