@@ -16,7 +16,11 @@ from keras_unet_diffusion.diffusion import (
     UniformWeighting,
     VelocityPrediction,
 )
+from keras_unet_diffusion.magnitude_preserving_unet import (
+    MagnitudePreservingUNet,
+)
 from keras_unet_diffusion.model import DiffusionModel
+from keras_unet_diffusion.plain_cnn import PlainCNN
 from keras_unet_diffusion.samplers import DDIM, DDPM
 from keras_unet_diffusion.training import load_model, save_model
 from keras_unet_diffusion.unet import UNet
@@ -31,8 +35,10 @@ __all__ = [
     "DiffusionProcess",
     "ImagePrediction",
     "LinearSchedule",
+    "MagnitudePreservingUNet",
     "MinSNRWeighting",
     "NoisePrediction",
+    "PlainCNN",
     "UNet",
     "UniformWeighting",
     "VelocityPrediction",

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_unet_diffusion.generation import takes_labels
+from keras_unet_diffusion.generation import num_labels, takes_labels
 
 
 def unpack_batch(data, network):
@@ -56,14 +56,14 @@ def unpack_batch(data, network):
             "network with num_classes=None."
         )
     labels = tf.cast(labels, tf.int32)
-    num_classes = getattr(network, "num_classes", None)
-    if num_classes is not None:
+    upper = num_labels(network)
+    if upper is not None:
         # Without it a GPU reads zeros. XLA leaves the check out.
         check = tf.debugging.assert_less(
             labels,
-            num_classes,
+            upper,
             "Labels must be below the network's num_classes, "
-            f"{num_classes}. Build it with as many as the data has.",
+            f"{network.num_classes}. Build it with as many as the data has.",
         )
         with tf.control_dependencies([check] if check else []):
             labels = tf.identity(labels)

@@ -14,20 +14,62 @@ from keras_unet_diffusion.samplers import (
     sample,
 )
 
+# What the loops here, training and export can give a network.
+_INPUTS = {"noisy_images", "noise_level", "labels", "augmentation"}
 
-def network_inputs(noisy_images, noise_level, labels=None):
+
+def network_inputs(network, noisy_images, noise_level, labels=None):
     """Puts together what a network is called with.
 
     Args:
+        network: see `DiffusionModel`.
         noisy_images: `(batch, height, width, channels)`.
         noise_level: `(batch,)`.
         labels: `(batch,)`, or None for a network without labels.
 
     Returns:
-        A dict; see `UNet`.
+        A dict; see `UNet`. A network that asks how images were augmented is
+        told that they were not: zeros.
     """
     inputs = {"noisy_images": noisy_images, "noise_level": noise_level}
-    return inputs if labels is None else inputs | {"labels": labels}
+    if labels is not None:
+        inputs["labels"] = labels
+    if "augmentation" in network.input:
+        shape = (
+            tf.shape(noisy_images)[0],
+            network.input["augmentation"].shape[1],
+        )
+        inputs["augmentation"] = tf.zeros(shape)
+    return inputs
+
+
+def check_inputs(network):
+    """Raises a `ValueError` for a network that nothing here can call."""
+    inputs = getattr(network, "input", None)
+    names = set(inputs) if isinstance(inputs, dict) else set()
+    if not names >= {"noisy_images", "noise_level"}:
+        raise ValueError(
+            "network must be a functional keras.Model whose inputs are a "
+            "dict of noisy_images, noise_level and perhaps labels. "
+            f"Received: network={network!r}. Pass a UNet, or "
+            "keras.Model({'noisy_images': ..., 'noise_level': ...}, ...)."
+        )
+    if not names <= _INPUTS:
+        raise ValueError(
+            "The network needs more than images, noise levels and labels. "
+            f"Received: a network that takes {', '.join(sorted(names))}. Call "
+            "it yourself with all of them, or build it without "
+            f"{', '.join(sorted(names - _INPUTS))}."
+        )
+
+
+def num_labels(network):
+    """How many labels a network knows, a null label included; None if it
+    does not say."""
+    num_classes = getattr(network, "num_classes", None)
+    if num_classes is None:
+        return None
+    return num_classes + bool(getattr(network, "null_label", None))
 
 
 def takes_labels(network):
@@ -86,8 +128,10 @@ def sampling_loop(network, process, sampler):
 
         def denoise(x_t, t):
             noise_level = tf.fill([num_images], process.noise_level(t))
-            inputs = network_inputs(x_t, noise_level, labels)
+            inputs = network_inputs(network, x_t, noise_level, labels)
+            # Channels beyond the image's are learned variances.
             prediction = network(inputs, training=False)
+            prediction = prediction[..., : image_shape[-1]]
             return process.split(x_t, tf.cast(prediction, tf.float32), t)
 
         def draw_noise(step):  # stream 0 is x_1
@@ -233,7 +277,7 @@ class ImageGenerator:
                 f"whole numbers. Received: labels of shape {labels.shape} and "
                 f"dtype {labels.dtype}. Pass whole numbers."
             )
-        upper = num_classes or np.iinfo("int32").max
+        upper = num_labels(self.network) or np.iinfo("int32").max
         if labels.min() < 0 or labels.max() >= upper:
             raise ValueError(
                 f"Labels are numbers from 0 to {upper - 1}. Received: labels "

@@ -8,6 +8,7 @@ from keras_unet_diffusion.batches import unpack_batch
 from keras_unet_diffusion.diffusion import DiffusionProcess
 from keras_unet_diffusion.generation import (
     ImageGenerator,
+    check_inputs,
     network_inputs,
     takes_labels,
 )
@@ -76,15 +77,7 @@ class DiffusionModel(keras.Model):
         name="diffusion_model",
         **kwargs,
     ):
-        inputs = getattr(network, "input", None)
-        names = set(inputs) if isinstance(inputs, dict) else set()
-        if not names >= {"noisy_images", "noise_level"}:
-            raise ValueError(
-                "network must be a functional keras.Model whose inputs are a "
-                "dict of noisy_images, noise_level and perhaps labels. "
-                f"Received: network={network!r}. Pass a UNet, or "
-                "keras.Model({'noisy_images': ..., 'noise_level': ...}, ...)."
-            )
+        check_inputs(network)
         if clip_norm is not None and clip_norm <= 0:
             raise ValueError(
                 "clip_norm bounds the norm of the gradients. Received: "
@@ -325,8 +318,16 @@ class DiffusionModel(keras.Model):
             noise_seed[0], noise_seed[1], num_images, image_shape
         )
         x_t = self.process.corrupt(x_0, noise, t)
-        inputs = network_inputs(x_t, self.process.noise_level(t), labels)
+        noise_level = self.process.noise_level(t)
+        inputs = network_inputs(network, x_t, noise_level, labels)
         prediction = tf.cast(network(inputs, training=training), tf.float32)
+        if prediction.shape[-1] != x_0.shape[-1]:
+            raise ValueError(
+                "A network that also predicts variances can generate, but its "
+                "training needs a loss for them. Received: predictions of "
+                f"{prediction.shape[-1]} channels for images of "
+                f"{x_0.shape[-1]}. Build it with output_channels=None."
+            )
         return tf.reduce_mean(self.process.loss(prediction, x_0, noise, t))
 
 

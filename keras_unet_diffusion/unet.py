@@ -2,14 +2,22 @@
 
 import keras
 
+from keras_unet_diffusion.functional_network import FunctionalNetwork
 from keras_unet_diffusion.presets import PRESETS
+from keras_unet_diffusion.published import PUBLISHED
 from keras_unet_diffusion.unet_arguments import check_arguments
 from keras_unet_diffusion.unet_graph import UNetGraph
 from keras_unet_diffusion.unet_parts import level_names
+from keras_unet_diffusion.weights import (
+    find_layout,
+    infer_arguments,
+    load_checkpoint_into,
+    open_checkpoint,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
-class UNet(keras.Model):
+class UNet(FunctionalNetwork):
     """Predicts, pixel for pixel, from a noisy image and its noise level.
 
     An encoder of residual blocks goes down through the scales, a middle with
@@ -144,6 +152,8 @@ class UNet(keras.Model):
         et al. 2022, appendix C, by the presets.
     """
 
+    PRESETS = PRESETS
+
     def __init__(
         self,
         image_size=32,
@@ -242,76 +252,106 @@ class UNet(keras.Model):
         }
         check_arguments(**arguments)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        inputs, outputs = UNetGraph(policy, **arguments).build()
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
-        self.dtype_policy = policy
-        for argument, value in arguments.items():
-            setattr(self, argument, value)
-        self._arguments = tuple(arguments)
+        graph = UNetGraph(policy, **arguments).build()
+        super().__init__(graph, arguments, policy, name=name, **kwargs)
 
     @classmethod
-    def from_preset(cls, preset, **overrides):
-        """Builds a network from a named set of arguments, not from weights.
+    def from_preset(
+        cls, preset, weights=None, qkv_order=None, ema=None, **overrides
+    ):
+        """Builds a published network, with new weights or published ones.
 
         Args:
             preset: str, one of `UNet.presets()`.
+            weights: path of a checkpoint, as for `from_checkpoint`, or of a
+                `.weights.h5` file; None for new weights. No weights come with
+                the library.
+            qkv_order: see `from_checkpoint`; None for the order in which the
+                preset's weights were published.
+            ema: see `from_checkpoint`.
             **overrides: constructor arguments that replace the preset's.
 
         Returns:
-            A `UNet` with new weights.
+            A `UNet`.
 
         Raises:
-            ValueError: no preset of that name.
+            ValueError: no preset of that name, or the file is damaged or of
+                another network.
 
         Example:
 
         ```python
         network = UNet.from_preset("tiny", num_classes=10)
+        network = UNet.from_preset(
+            "adm_imagenet64", weights="64x64_diffusion.pt"
+        )
         ```
         """
-        if preset not in PRESETS:
-            raise ValueError(
-                f"There is no preset of that name. Received: preset="
-                f"{preset!r}. Choose one of {', '.join(cls.presets())}."
-            )
-        return cls(**(PRESETS[preset] | overrides))
+        arguments = cls._preset(preset) | overrides
+        if weights is None:
+            return cls(**arguments)
+        if str(weights).endswith(".weights.h5"):
+            network = cls(**arguments)
+            network.load_weights(weights)
+            return network
+        checkpoint = open_checkpoint(weights, ema=ema)
+        if qkv_order is None and preset in PUBLISHED:
+            layout = find_layout(checkpoint.shapes)
+            # Other layouts have one order and take no other.
+            if layout.written_qkv_order is not None:
+                qkv_order = PUBLISHED[preset].qkv_order
+        network = cls(**arguments)
+        load_checkpoint_into(network, checkpoint, qkv_order=qkv_order)
+        return network
 
-    @staticmethod
-    def presets():
-        """Returns the names of the presets, a tuple of str."""
-        return tuple(PRESETS)
+    @classmethod
+    def from_checkpoint(cls, path, qkv_order=None, ema=None, **arguments):
+        """Builds the network that a published checkpoint is of, and loads it.
 
-    @property
-    def total_stride(self):
-        """Pixels of the image per pixel of the coarsest level, int."""
-        return 2 ** (len(self.channel_multipliers) - 1)
+        The project that wrote the file (diffusers, guided-diffusion,
+        improved-diffusion, EDM, the original DDPM) is recognised by the names
+        of its tensors, and the arguments are inferred from their shapes.
+        Every tensor is used exactly once, or nothing is loaded. No code in
+        the file is run.
+
+        Args:
+            path: a `.safetensors`, `.pt`, `.pth` or `.npz` file, a folder of
+                diffusers, or a TensorFlow 1 checkpoint.
+            qkv_order: "legacy" or "new", the order of rows of queries, keys
+                and values in checkpoints of guided- and improved-diffusion:
+                nothing in the file tells it. "new" is what was made with
+                `use_new_attention_order`, such as ADM at 64x64.
+            ema: bool or None. Whether to read averaged weights (True), raw
+                ones (False), or averaged ones if the file has them (None).
+            **arguments: constructor arguments that the file does not tell
+                (for guided- and improved-diffusion `num_heads` or
+                `num_head_channels`; `image_size`, `dropout`), or that shall
+                be others.
+
+        Returns:
+            A `UNet`.
+
+        Raises:
+            ValueError: the file is damaged, or of an unknown network, or does
+                not tell all that must be known; the message lists it.
+
+        Example:
+
+        ```python
+        network = UNet.from_checkpoint("ddpm-cifar10-32/")
+        ```
+        """
+        checkpoint = open_checkpoint(path, ema=ema)
+        # What describes the model, not the network, has no trace in a file.
+        names = ("dtype", "name", "rematerialize")
+        extra = {x: arguments.pop(x) for x in names if x in arguments}
+        inferred = infer_arguments(checkpoint, qkv_order=qkv_order, **arguments)
+        network = cls(**inferred, **extra)
+        load_checkpoint_into(network, checkpoint, qkv_order=qkv_order)
+        return network
 
     @property
     def level_names(self):
         """What layers of each level are called after, a tuple of str: such
         as "16x16", or "level_1" for a network of any size."""
         return level_names(self.image_size, len(self.channel_multipliers))
-
-    def call(self, inputs, training=None, mask=None):
-        height, width = inputs["noisy_images"].shape[1:3]
-        for size in (height, width):
-            if size is not None and size % self.total_stride:
-                raise ValueError(
-                    "Height and width must be multiples of the network's "
-                    f"total stride, {self.total_stride}. Received: images of "
-                    f"{height}x{width} pixels. Crop, pad or resize them."
-                )
-        return super().call(inputs, training=training, mask=mask)
-
-    def get_config(self):
-        config = {name: getattr(self, name) for name in self._arguments}
-        dtype = keras.dtype_policies.serialize(self.dtype_policy)
-        return config | {
-            "dtype": dtype,
-            "name": self.name,
-            "trainable": self.trainable,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        return cls(**config)

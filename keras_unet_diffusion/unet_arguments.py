@@ -40,7 +40,10 @@ def check_arguments(**arguments):
     Args:
         **arguments: all of `UNet`'s but dtype and name.
     """
-    _check_counts(arguments)
+    check_counts(
+        **{name: arguments[name] for name in _AT_LEAST_ONE},
+        **{"len(channel_multipliers)": len(arguments["channel_multipliers"])},
+    )
     for name, choices in CHOICES.items():
         if arguments[name] not in choices:
             raise ValueError(
@@ -55,21 +58,21 @@ def check_arguments(**arguments):
             f"{arguments['null_label']!r} and num_classes=None. Pass "
             "num_classes too, or leave null_label out."
         )
-    _check_levels(**arguments)
-    _check_image_size(**arguments)
+    check_levels(**arguments)
+    check_image_size(**arguments)
 
 
-def _check_counts(arguments):
-    counts = {name: arguments[name] for name in _AT_LEAST_ONE}
-    counts["len(channel_multipliers)"] = len(arguments["channel_multipliers"])
+def check_counts(minimum=1, **counts):
+    """Raises a `ValueError` for a count below the minimum; None passes."""
     for count, value in counts.items():
-        if value is not None and value < 1:
+        if value is not None and value < minimum:
             raise ValueError(
-                f"{count} must be at least 1. Received: {count}={value}."
+                f"{count} must be at least {minimum}. Received: {count}="
+                f"{value}."
                 + (
                     " For a network without labels pass num_classes=None."
                     if count == "num_classes"
-                    else " Pass a positive whole number."
+                    else " Pass a larger whole number."
                 )
             )
 
@@ -91,9 +94,10 @@ def _check_resampling_kernel(arguments):
         )
 
 
-def _check_levels(
+def check_levels(
     base_channels, channel_multipliers, attention_levels, **unused
 ):
+    """Raises a `ValueError` for levels without whole channels, or none."""
     num_levels = len(channel_multipliers)
     for multiplier in channel_multipliers:
         channels = base_channels * multiplier
@@ -112,13 +116,14 @@ def _check_levels(
         )
 
 
-def _check_image_size(
+def check_image_size(
     image_size,
     channel_multipliers,
     attention_resolutions,
-    super_resolution_factor,
+    super_resolution_factor=None,
     **unused,
 ):
+    """Raises a `ValueError` for sizes that cannot be halved so often."""
     if image_size is None:
         if attention_resolutions:
             raise ValueError(

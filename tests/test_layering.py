@@ -15,8 +15,31 @@ ALLOWED = {
     "files": set(),
     "noise": set(),
     "samplers": {"diffusion"},
-    "unet_graph": {"layers"},
-    "unet": {"unet_graph", "presets"},
+    "published": set(),
+    "functional_network": set(),
+    "unet_arguments": set(),
+    "unet_parts": {"layers"},
+    "unet_graph": {"layers", "unet_parts"},
+    # A network can be asked for with published weights: see CONTRIBUTING.md.
+    "weights": {"files"},
+    "unet": {
+        "functional_network",
+        "presets",
+        "published",
+        "unet_arguments",
+        "unet_graph",
+        "unet_parts",
+        "weights",
+    },
+    "magnitude_preserving_presets": set(),
+    "magnitude_preserving_graph": {"layers", "unet_parts"},
+    "magnitude_preserving_unet": {
+        "functional_network",
+        "magnitude_preserving_graph",
+        "magnitude_preserving_presets",
+        "unet_arguments",
+    },
+    "plain_cnn": {"functional_network", "layers", "unet_arguments"},
     "data": {"files"},
     "generation": {"samplers", "noise"},
     "batches": {"generation"},
@@ -27,7 +50,16 @@ ALLOWED = {
 ALLOWED["cli"] = {PACKAGE, *ALLOWED}
 ALLOWED[PACKAGE] = set(ALLOWED) - {"cli"}
 COMMAND_FOLDERS = ("train", "export")
-ANY_BACKEND = ("layers", "unet_graph", "unet", "diffusion", "samplers")
+ANY_BACKEND = (
+    "layers",
+    "unet_graph",
+    "unet",
+    "magnitude_preserving_graph",
+    "magnitude_preserving_unet",
+    "plain_cnn",
+    "diffusion",
+    "samplers",
+)
 
 
 def imported_modules(source, module):

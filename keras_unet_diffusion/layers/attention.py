@@ -61,12 +61,15 @@ class _SpatialAttentionBase(keras.layers.Layer):
         )
         if self.query_key_norm:
             shape = (self.num_head_channels or channels // self.num_heads,)
-            self.query_gain = self.add_weight(
-                shape=shape, initializer="ones", name="query_gain"
-            )
-            self.key_gain = self.add_weight(
-                shape=shape, initializer="ones", name="key_gain"
-            )
+            self.query_gain = self._gain("query_gain", shape)
+            self.key_gain = self._gain("key_gain", shape)
+
+    def _gain(self, name, shape):
+        # Never rounded: computed a second time for the gradient, the layer
+        # runs outside the scope in which Keras casts weights.
+        return self.add_weight(
+            shape=shape, initializer="ones", autocast=False, name=name
+        )
 
     def _dense(self, name, in_channels, channels, role="attention"):
         layer = keras.layers.Dense(

@@ -140,7 +140,7 @@ class BilinearUpsample(keras.layers.Layer):
 
     def __init__(self, factor, **kwargs):
         super().__init__(**kwargs)
-        if factor < 1:
+        if factor < 1 or factor != int(factor):
             raise ValueError(
                 "Images are enlarged by a whole factor. Received: factor="
                 f"{factor}. Pass a positive whole number."
@@ -165,27 +165,54 @@ def double_nearest(images):
     at most four dimensions, any height and width at run time, built-in
     operations in every runtime, and a gradient that is exact under XLA.
     """
-    shape = ops.shape(images)
-    height, width, channels = shape[1], shape[2], images.shape[-1]
-    # Channels twice in a row, read as two pixels: the width doubles.
-    wide = ops.concatenate([images, images], axis=-1)
-    # Rows twice in a row, read as two rows: the height doubles.
-    rows = ops.reshape(wide, (-1, height, 2 * width * channels))
-    rows = ops.concatenate([rows, rows], axis=-1)
-    return ops.reshape(rows, (-1, 2 * height, 2 * width, channels))
+    wide = _interleave_columns([images, images])
+    return _interleave_rows([wide, wide])
 
 
 def resize_bilinear(images, factor):
-    """Enlarges `(batch, height, width, channels)` by a whole factor."""
-    shape = ops.shape(images)
-    size = (factor * shape[1], factor * shape[2])
-    resized = ops.image.resize(
-        ops.cast(images, "float32"),
-        size,
-        interpolation="bilinear",
-        data_format="channels_last",
-    )
-    return ops.cast(resized, images.dtype)
+    """Enlarges `(batch, height, width, channels)` by a whole factor.
+
+    Of arithmetic and reshapes alone, as `double_nearest`: Keras's own resizing
+    takes no sizes that are known only at run time.
+    """
+    hidden = ops.cast(images, "float32")
+    left = ops.concatenate([hidden[:, :, :1], hidden[:, :, :-1]], axis=2)
+    right = ops.concatenate([hidden[:, :, 1:], hidden[:, :, -1:]], axis=2)
+    hidden = _interleave_columns(_between(left, hidden, right, factor))
+    above = ops.concatenate([hidden[:, :1], hidden[:, :-1]], axis=1)
+    below = ops.concatenate([hidden[:, 1:], hidden[:, -1:]], axis=1)
+    hidden = _interleave_rows(_between(above, hidden, below, factor))
+    return ops.cast(hidden, images.dtype)
+
+
+def _between(before, here, after, factor):
+    """The `factor` pixels that each pixel becomes along one axis.
+
+    Their centres lie `(phase + 1/2) / factor - 1/2` pixels from its own.
+    """
+    phases = []
+    for phase in range(factor):
+        offset = (phase + 0.5) / factor - 0.5
+        neighbour = before if offset < 0 else after
+        phases.append((1 - abs(offset)) * here + abs(offset) * neighbour)
+    return phases
+
+
+def _interleave_columns(phases):
+    """Images whose columns are the first of each image, the second, ..."""
+    shape, channels = ops.shape(phases[0]), phases[0].shape[-1]
+    # Pixels in a row, as if they were channels of one.
+    wide = ops.concatenate(phases, axis=-1)
+    return ops.reshape(wide, (-1, shape[1], len(phases) * shape[2], channels))
+
+
+def _interleave_rows(phases):
+    """Images whose rows are the first of each image, the second, ..."""
+    shape, channels = ops.shape(phases[0]), phases[0].shape[-1]
+    height, width = shape[1], shape[2]
+    rows = [ops.reshape(x, (-1, height, width * channels)) for x in phases]
+    rows = ops.concatenate(rows, axis=-1)
+    return ops.reshape(rows, (-1, len(phases) * height, width, channels))
 
 
 def box_factor(kernel):

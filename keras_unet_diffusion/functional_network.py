@@ -1,0 +1,85 @@
+"""What all networks here are: a functional graph in a class with arguments."""
+
+import keras
+
+
+class FunctionalNetwork(keras.Model):
+    """A functional Keras model that is made, saved and loaded by arguments.
+
+    Args:
+        graph: dict of inputs and the output, of `keras.Input` tensors.
+        arguments: dict of the constructor arguments of the subclass; each
+            becomes an attribute and an entry of the config.
+        policy: dtype policy of the layers.
+        **kwargs: of `keras.Model`.
+    """
+
+    # Named sets of arguments.
+    PRESETS = {}
+
+    def __init__(self, graph, arguments, policy, **kwargs):
+        inputs, outputs = graph
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        self.dtype_policy = policy
+        for argument, value in arguments.items():
+            setattr(self, argument, value)
+        self._arguments = tuple(arguments)
+
+    @classmethod
+    def presets(cls):
+        """Returns the names of the presets, a tuple of str."""
+        return tuple(cls.PRESETS)
+
+    @classmethod
+    def from_preset(cls, preset, **overrides):
+        """Builds a network from a named set of arguments, with new weights.
+
+        Args:
+            preset: str, one of `presets()`.
+            **overrides: constructor arguments that replace the preset's.
+
+        Returns:
+            A network of this class.
+
+        Raises:
+            ValueError: no preset of that name.
+        """
+        return cls(**(cls._preset(preset) | overrides))
+
+    @classmethod
+    def _preset(cls, preset):
+        if preset not in cls.PRESETS:
+            raise ValueError(
+                f"There is no preset of that name. Received: preset="
+                f"{preset!r}. Choose one of {', '.join(cls.presets())}."
+            )
+        return cls.PRESETS[preset]
+
+    @property
+    def total_stride(self):
+        """Pixels of the image per pixel of the coarsest level, int."""
+        return 2 ** (len(getattr(self, "channel_multipliers", (1,))) - 1)
+
+    def call(self, inputs, training=None, mask=None):
+        height, width = inputs["noisy_images"].shape[1:3]
+        for size in (height, width):
+            if size is not None and size % self.total_stride:
+                raise ValueError(
+                    "Height and width must be multiples of the network's "
+                    f"total stride, {self.total_stride}. Received: images of "
+                    f"{height}x{width} pixels. Crop, pad or resize them."
+                )
+        return super().call(inputs, training=training, mask=mask)
+
+    def get_config(self):
+        config = {name: getattr(self, name) for name in self._arguments}
+        dtype = keras.dtype_policies.serialize(self.dtype_policy)
+        return config | {
+            "dtype": dtype,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
