@@ -34,6 +34,7 @@ setup(
         "keras>=3.15.1",
         "numpy>=2.0",
         "pillow>=11.0",
+        "safetensors>=0.5",
         "scikit-learn>=1.5",
         "tensorboard>=2.19",
         "tensorflow>=2.21",
@@ -48,6 +49,7 @@ setup(
             "kud-train=keras_unet_diffusion.cli.train:main",
             "kud-sample=keras_unet_diffusion.cli.sample:main",
             "kud-export=keras_unet_diffusion.cli.export:main",
+            "kud-convert=keras_unet_diffusion.cli.convert:main",
         ]
     },
 )

@@ -134,6 +134,8 @@ def _manifest(network, process, sampler, image_shape):
             else None
         ),
         "prediction": type(process.prediction).__name__,
+        # Twice as many as the images have: learned variances come last.
+        "prediction_channels": network.output_shape[-1],
         "sampler": keras.saving.serialize_keras_object(sampler),
         "num_timesteps": schedule.num_timesteps,
         # At noise level k: x_t = alpha[k] * image + sigma[k] * noise.

@@ -28,15 +28,17 @@ def denoise_cases(network, process, image_shape, num_cases=4, seed=0):
     """
     random = np.random.default_rng(seed)
     last_level = process.schedule.num_timesteps - 1
-    labels = None
+    images = random.standard_normal((num_cases, *image_shape))
+    levels = np.round(np.linspace(0, last_level, num_cases))
+    cases = {
+        "noisy_images": images.astype("float32"),
+        "noise_level": levels.astype("float32"),
+    }
     if takes_labels(network):
         num_classes = getattr(network, "num_classes", None) or 1
-        labels = random.integers(0, num_classes, num_cases).astype("int32")
-    return network_inputs(
-        random.standard_normal((num_cases, *image_shape)).astype("float32"),
-        np.round(np.linspace(0, last_level, num_cases)).astype("float32"),
-        labels,
-    )
+        labels = random.integers(0, num_classes, num_cases)
+        cases["labels"] = labels.astype("int32")
+    return cases
 
 
 def generate_cases(network, num_images=2, num_steps=4, seed=7):
@@ -160,7 +162,7 @@ def expected_outputs(network, process, sampler, denoise, generate):
         sampler=sampler,
         image_size=denoise["noisy_images"].shape[1],
     )
-    prediction = network(denoise, training=False)
+    prediction = network(network_inputs(network, **denoise), training=False)
     return {"denoise": np.asarray(prediction), "generate": images}
 
 

@@ -57,7 +57,7 @@ def denoise_function(network, batch_shape):
 
     @tf.function(input_signature=specs)
     def denoise(noisy_images, noise_level, labels=None):
-        inputs = network_inputs(noisy_images, noise_level, labels)
+        inputs = network_inputs(network, noisy_images, noise_level, labels)
         return {"prediction": network(inputs, training=False)}
 
     return denoise

@@ -1,0 +1,53 @@
+"""Reading an architecture off the names and shapes in a checkpoint."""
+
+import re
+
+
+class NamedShapes:
+    """Shapes of a checkpoint by their names without the common prefix.
+
+    Args:
+        shapes: dict of shapes by name.
+        prefix: str that stands before every name.
+        rename: function of a name without prefix, to today's name.
+    """
+
+    def __init__(self, shapes, prefix="", rename=lambda name: name):
+        self._shapes = {
+            rename(name.removeprefix(prefix)): shape
+            for name, shape in shapes.items()
+            if name.startswith(prefix)
+        }
+
+    def __contains__(self, name):
+        return name in self._shapes
+
+    def __getitem__(self, name):
+        if name not in self._shapes:
+            raise ValueError(
+                "The checkpoint lacks a tensor from which the architecture "
+                f"is read. Received: a file without {name}. Check that the "
+                "file is whole and of the layout that was asked for."
+            )
+        return self._shapes[name]
+
+    def matching(self, pattern):
+        """Matches of a regular expression with whole names, a list."""
+        matches = (re.fullmatch(pattern, name) for name in self._shapes)
+        return [match for match in matches if match]
+
+    def numbers(self, pattern):
+        """Different numbers that group 1 of matching names holds, sorted."""
+        return sorted({int(match[1]) for match in self.matching(pattern)})
+
+
+def multiplier(channels, base_channels):
+    """Channels as a multiple of others: an int where it is whole."""
+    if channels % base_channels == 0:
+        return channels // base_channels
+    return channels / base_channels
+
+
+def unless(value, default):
+    """None where a value is what `UNet` takes by itself, else the value."""
+    return None if value == default else value

@@ -1,0 +1,171 @@
+"""kud-convert: other projects' checkpoints to Keras and back."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import randomize
+
+from keras_unet_diffusion import DiffusionModel, UNet, weights
+from keras_unet_diffusion.cli.convert import main
+
+# What both guided-diffusion and diffusers can express.
+ARGUMENTS = {
+    "image_size": 8,
+    "base_channels": 32,
+    "channel_multipliers": (1, 2),
+    "num_residual_blocks": 1,
+    "attention_resolutions": (4,),
+    "num_head_channels": 32,
+    "downsample_padding": (1, 1),
+    "epsilon": 1e-5,
+    "embedding_order": "cos_sin",
+    "frequency_shift": 0,
+}
+
+
+@pytest.fixture
+def network():
+    return randomize(UNet(**ARGUMENTS))
+
+
+@pytest.fixture
+def openai_file(network, tmp_path):
+    path = tmp_path / "openai.pt"
+    weights.save_checkpoint(network, path, "guided_diffusion", "legacy")
+    return path
+
+
+def predictions(network):
+    random = np.random.default_rng(0)
+    return np.asarray(
+        network(
+            {
+                "noisy_images": random.standard_normal((2, 8, 8, 3)),
+                "noise_level": np.array([3.0, 700.0]),
+            }
+        )
+    )
+
+
+def run(*flags):
+    return main(["kud-convert", *(f"--{flag}" for flag in flags)])
+
+
+def test_a_checkpoint_of_openai_becomes_a_model_that_generates(
+    network, openai_file, tmp_path, capsys
+):
+    out = tmp_path / "model.keras"
+    status = run(
+        f"checkpoint={openai_file}",
+        f"out={out}",
+        "qkv_order=legacy",
+        "num_head_channels=32",
+        "image_size=8",
+        "schedule=cosine",
+    )
+    assert status == 0
+    assert "cosine schedule" in capsys.readouterr().out
+    model = keras.saving.load_model(out)
+    assert isinstance(model, DiffusionModel)
+    np.testing.assert_array_equal(
+        predictions(model.ema_network), predictions(network)
+    )
+    assert model.generate(1, num_steps=1, seed=0).shape == (1, 8, 8, 3)
+
+
+def test_openai_to_diffusers_keeps_every_number(
+    network, openai_file, tmp_path
+):
+    out = tmp_path / "for_diffusers"
+    status = run(
+        f"checkpoint={openai_file}",
+        f"out={out}",
+        "layout=diffusers",
+        "qkv_order=legacy",
+        "num_head_channels=32",
+    )
+    assert status == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["_class_name"] == "UNet2DModel"
+    loaded = UNet.from_checkpoint(out)
+    np.testing.assert_array_equal(predictions(loaded), predictions(network))
+
+
+def test_a_trained_model_is_written_for_openai_with_its_arguments(
+    network, tmp_path, capsys
+):
+    model = DiffusionModel(network)
+    randomize(model.ema_network, seed=1)
+    model.save(tmp_path / "model.keras")
+    status = run(
+        f"checkpoint={tmp_path / 'model.keras'}",
+        f"out={tmp_path / 'openai.safetensors'}",
+        "layout=guided_diffusion",
+    )
+    assert status == 0
+    assert "use_new_attention_order=True" in capsys.readouterr().out
+    loaded = UNet.from_checkpoint(
+        tmp_path / "openai.safetensors", "new", num_head_channels=32
+    )
+    # The averaged weights are what a model is used by.
+    np.testing.assert_array_equal(
+        predictions(loaded), predictions(model.ema_network)
+    )
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["out=model.keras"], "no --checkpoint"),
+        (
+            ["checkpoint={file}", "out={folder}/model.keras"],
+            "num_heads or num_head_channels; qkv_order",
+        ),
+        (
+            ["checkpoint={file}", "out={folder}/x.pt"],
+            "no --layout",
+        ),
+        (
+            [
+                "checkpoint={file}",
+                "out={folder}/x.keras",
+                "layout=diffusers",
+            ],
+            "Leave --layout out",
+        ),
+        (
+            ["checkpoint={folder}/none.pt", "out={folder}/x.keras"],
+            "none.pt",
+        ),
+        (
+            [
+                "checkpoint={file}",
+                "out={folder}/x.keras",
+                "preset=ddpm_cifar10",
+            ],
+            "ddpm|guided_diffusion layout cannot express",
+        ),
+        (
+            [
+                "checkpoint={file}",
+                "out={folder}/x.bin",
+                "layout=guided_diffusion",
+                "qkv_order=legacy",
+                "num_heads=1",
+            ],
+            "Name it .safetensors",
+        ),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_and_nothing_is_written(
+    flags, message, openai_file, tmp_path, capsys
+):
+    before = sorted(tmp_path.iterdir())
+    flags = [x.format(file=openai_file, folder=tmp_path) for x in flags]
+    assert run(*flags) == 1
+    error = capsys.readouterr().err
+    assert any(part in error for part in message.split("|"))
+    assert "Traceback" not in error
+    assert sorted(tmp_path.iterdir()) == before
