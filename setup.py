@@ -32,9 +32,10 @@ setup(
         # tensorflow-datasets imports it without requiring it.
         "importlib_resources>=6.0",
         "keras>=3.15.1",
+        "ml_dtypes>=0.5",
         "numpy>=2.0",
         "pillow>=11.0",
-        "safetensors>=0.5",
+        "safetensors>=0.6.2",
         "scikit-learn>=1.5",
         "tensorboard>=2.19",
         "tensorflow>=2.21",

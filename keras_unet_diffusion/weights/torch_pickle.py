@@ -120,7 +120,8 @@ class TorchUnpickler(pickle._Unpickler):
             return super().load()
         except KeyError as error:  # of `dispatch`
             raise ValueError(
-                f"the pickle in it does more than describe tensors (opcode {error})"
+                "the pickle in it does more than describe tensors: opcode "
+                f"{error}"
             ) from None
 
     def find_class(self, module, name):

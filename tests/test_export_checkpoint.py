@@ -1,0 +1,64 @@
+"""From a PyTorch checkpoint of guided-diffusion to exported files."""
+
+import json
+
+import numpy as np
+import pytest
+from weight_fixtures import fixture
+
+from keras_unet_diffusion import (
+    CosineSchedule,
+    DiffusionModel,
+    DiffusionProcess,
+    UNet,
+)
+from keras_unet_diffusion.export import export_model
+from keras_unet_diffusion.weights import write_torch
+
+# The recorded network is ADM for 64x64 pixels, narrower and shallower.
+NARROW = {"base_channels": 64, "num_residual_blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return fixture("guided_adm64_narrow")
+
+
+@pytest.fixture(scope="module")
+def network(recorded, tmp_path_factory):
+    path = tmp_path_factory.mktemp("openai") / "64x64_diffusion.pt"
+    write_torch(path, recorded.tensors)
+    return UNet.from_preset("adm_imagenet64", weights=path, **NARROW)
+
+
+def test_the_preset_with_weights_computes_what_was_recorded(network, recorded):
+    prediction = network(
+        {
+            "noisy_images": recorded.inputs["x"].transpose(0, 2, 3, 1),
+            "noise_level": recorded.inputs["timesteps"].astype("float32"),
+            "labels": recorded.inputs["class_labels"].astype("int32"),
+        }
+    )
+    expected = recorded.outputs["expected"].transpose(0, 2, 3, 1)
+    difference = np.abs(np.asarray(prediction) - expected).max()
+    # Rounding alone costs 9.2e-6 (tests/fixtures/weights/README.md).
+    assert difference <= 2e-5 * expected.std()
+
+
+def test_it_exports_with_its_parity_table(network, tmp_path):
+    model = DiffusionModel(network, DiffusionProcess(CosineSchedule()))
+    rows = export_model(model, tmp_path / "exported")
+    by_name = {(row["artifact"], row["signature"]): row for row in rows}
+    for artifact, signature in (
+        ("saved_model", "denoise"),
+        ("saved_model", "generate"),
+        ("denoise_float32.tflite", "denoise"),
+    ):
+        row = by_name[artifact, signature]
+        # The exporter's own gate, which it fails beyond.
+        assert row["tolerance_of_spread"] == 1e-5
+        assert row["max_difference_of_spread"] <= 1e-5
+    manifest = json.loads((tmp_path / "exported/manifest.json").read_text())
+    # Noise, and as many channels of learned variance.
+    assert manifest["prediction_channels"] == 6
+    assert manifest["image_shape"] == [64, 64, 3]
