@@ -9,6 +9,7 @@ from keras_unet_diffusion.layers import (
     MagnitudePreservingEmbedding,
     MagnitudePreservingEncoderBlock,
 )
+from keras_unet_diffusion.unet_parts import level_names
 
 
 class MagnitudePreservingGraph:
@@ -26,6 +27,7 @@ class MagnitudePreservingGraph:
             arguments["base_channels"] * multiplier
             for multiplier in arguments["channel_multipliers"]
         ]
+        self.levels = level_names(self.image_size, len(self.channels))
 
     def __getattr__(self, name):
         return self.arguments[name]
@@ -78,7 +80,7 @@ class MagnitudePreservingGraph:
         """Goes down; returns the coarsest features and all skips."""
         skips = [hidden]
         for level, channels in enumerate(self.channels):
-            where = f"encoder_{self._resolution(level)}"
+            where = f"encoder_{self.levels[level]}"
             for block in range(1, self.num_residual_blocks + 1):
                 hidden = MagnitudePreservingEncoderBlock(
                     channels,
@@ -115,7 +117,7 @@ class MagnitudePreservingGraph:
     def _decode(self, hidden, embedding, skips):
         """Comes up; each block first takes back the latest skip."""
         for level, channels in reversed(list(enumerate(self.channels))):
-            where = f"decoder_{self._resolution(level)}"
+            where = f"decoder_{self.levels[level]}"
             for block in range(1, self.num_residual_blocks + 2):
                 hidden = MagnitudePreservingConcatenate(
                     dtype=self.policy, name=f"{where}_skip_{block}"
@@ -136,12 +138,6 @@ class MagnitudePreservingGraph:
                     name=f"{where}_upsample",
                 )(hidden, embedding)
         return hidden
-
-    def _resolution(self, level):
-        if self.image_size is None:
-            return f"level_{level}"
-        size = self.image_size >> level
-        return f"{size}x{size}"
 
     def _heads(self, level):
         """Channels of a head at a level, None where it has no attention."""

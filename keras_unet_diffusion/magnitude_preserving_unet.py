@@ -14,6 +14,11 @@ from keras_unet_diffusion.unet_arguments import (
     check_image_size,
     check_levels,
 )
+from keras_unet_diffusion.weights import (
+    infer_arguments,
+    load_checkpoint_into,
+    open_checkpoint,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
@@ -139,3 +144,34 @@ class MagnitudePreservingUNet(FunctionalNetwork):
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         graph = MagnitudePreservingGraph(policy, **arguments).build()
         super().__init__(graph, arguments, policy, name=name, **kwargs)
+
+    @classmethod
+    def from_checkpoint(cls, path, ema=None, **arguments):
+        """Builds the network that a checkpoint of EDM2 is of, and loads it.
+
+        EDM2 publishes pickles that contain code; convert one by PyTorch,
+        where its code is trusted, to a `.safetensors` file of its tensors.
+
+        Args:
+            path: see `UNet.from_checkpoint`.
+            ema: likewise.
+            **arguments: constructor arguments that the file does not tell
+                (`dropout`, `null_label`, `dtype`), or that shall be others.
+
+        Returns:
+            A `MagnitudePreservingUNet`.
+
+        Raises:
+            ValueError: the file is damaged or of another network.
+
+        Example:
+
+        ```python
+        network = MagnitudePreservingUNet.from_checkpoint("edm2-s.safetensors")
+        ```
+        """
+        checkpoint = open_checkpoint(path, ema=ema)
+        inferred = infer_arguments(checkpoint, layout="edm2", **arguments)
+        network = cls(**inferred)
+        load_checkpoint_into(network, checkpoint, layout="edm2")
+        return network

@@ -45,6 +45,11 @@ _EDM_RECIPE = (
 _EDM_64_RECIPE = (
     "EDM preconditioning; Adam 2e-4, batch 256, 200M images, augmentation 0.15"
 )
+_EDM2 = "Karras et al. 2024"
+_EDM2_RECIPE = (
+    "ImageNet-512 in latents; EDM preconditioning, learned uncertainty; Adam "
+    "{} decaying after 70k steps, batch 2048, power-function averages"
+)
 _NONE = "none published"
 
 PUBLISHED = {
@@ -150,6 +155,45 @@ PUBLISHED = {
         "EDM preconditioning; Adam 1e-4, batch 4096, 2500M images, half-life "
         "50M images",
         "FID 1.36 (NFE 511)",
+    ),
+    "edm2_xxs": Published(
+        31_308_901, _EDM2, _EDM2_RECIPE.format("0.012 to 0.0065"), _NONE
+    ),
+    "edm2_xs": Published(
+        124_713_125,
+        _EDM2,
+        _EDM2_RECIPE.format("0.012"),
+        "FID 3.53, guided 2.91",
+    ),
+    "edm2_s": Published(
+        280_212_709,
+        _EDM2,
+        _EDM2_RECIPE.format("0.012 to 0.0065"),
+        "FID 2.56, guided 2.23, with autoguidance 1.34",
+    ),
+    "edm2_m": Published(
+        497_807_653,
+        _EDM2,
+        _EDM2_RECIPE.format("0.012 to 0.0065"),
+        "FID 2.25, guided 2.01",
+    ),
+    "edm2_l": Published(
+        777_497_957,
+        _EDM2,
+        _EDM2_RECIPE.format("0.012 to 0.0065"),
+        "FID 2.06, guided 1.88",
+    ),
+    "edm2_xl": Published(
+        1_119_283_621,
+        _EDM2,
+        _EDM2_RECIPE.format("0.012 to 0.0065"),
+        "FID 1.96, guided 1.85",
+    ),
+    "edm2_xxl": Published(
+        1_523_164_645,
+        _EDM2,
+        _EDM2_RECIPE.format("0.0065"),
+        "FID 1.91, guided 1.81, with autoguidance 1.25",
     ),
     "diffusers_ddpm_cifar10": Published(
         35_746_307,

@@ -342,6 +342,11 @@ class UNet(FunctionalNetwork):
         ```
         """
         checkpoint = open_checkpoint(path, ema=ema)
+        if find_layout(checkpoint.shapes).name == "edm2":
+            raise ValueError(
+                "The checkpoint is of a network of EDM2. Received: "
+                f"{path}. Load it by MagnitudePreservingUNet.from_checkpoint."
+            )
         # What describes the model, not the network, has no trace in a file.
         names = ("dtype", "name", "rematerialize")
         extra = {x: arguments.pop(x) for x in names if x in arguments}

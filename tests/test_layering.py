@@ -38,6 +38,7 @@ ALLOWED = {
         "magnitude_preserving_graph",
         "magnitude_preserving_presets",
         "unet_arguments",
+        "weights",
     },
     "plain_cnn": {"functional_network", "layers", "unet_arguments"},
     "data": {"files"},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_unet_diffusion.export.network import rebuild_in_float64
 from keras_unet_diffusion.generation import (
     ImageGenerator,
     network_inputs,
@@ -17,6 +18,10 @@ from keras_unet_diffusion.generation import (
 RUNNERS = Path(__file__).parent / "runners"
 # Of the standard deviation of what the Keras model returns.
 FLOAT32_TOLERANCE = 1e-5
+# A network may amplify float32 rounding beyond that. Then no two programs
+# agree better than each is exact: both are off by about as much, in any
+# direction.
+ROUNDING_FACTOR = 2
 
 
 def denoise_cases(network, process, image_shape, num_cases=4, seed=0):
@@ -97,7 +102,26 @@ def run_elsewhere(runner, artifact, signature, inputs):
             return {name: arrays[name] for name in arrays}
 
 
-def compare(name, artifact, signature, result, expected, tolerance=None):
+def float32_rounding(network, denoise, expected):
+    """How far the Keras network itself is off by rounding.
+
+    Args:
+        network: float32 `keras.Model`.
+        denoise: inputs, see `denoise_cases`.
+        expected: what it returned for them.
+
+    Returns:
+        Largest difference from the same network in float64, as a share of
+        the expected standard deviation.
+    """
+    exact = rebuild_in_float64(network)
+    prediction = exact(network_inputs(exact, **denoise), training=False)
+    return float(np.abs(prediction - expected).max() / np.std(expected))
+
+
+def compare(
+    name, artifact, signature, result, expected, tolerance=None, rounding=None
+):
     """Makes one row of the parity table.
 
     Args:
@@ -108,6 +132,9 @@ def compare(name, artifact, signature, result, expected, tolerance=None):
         expected: array that Keras returned.
         tolerance: bound of the largest difference, as a share of the
             expected standard deviation; None for none.
+        rounding: function that returns how far the Keras network itself is
+            off by rounding, as a share of that; only called where the
+            tolerance is missed, which is then `ROUNDING_FACTOR` times that.
 
     Returns:
         Dict of the row, ready for JSON.
@@ -137,7 +164,13 @@ def compare(name, artifact, signature, result, expected, tolerance=None):
     }
     is_finite = np.isfinite(result["output"]).all()
     off = row["max_difference_of_spread"]
-    if not is_finite or (tolerance is not None and not off <= tolerance):
+    misses = tolerance is not None and not off <= tolerance
+    if is_finite and misses and rounding is not None:
+        row["keras_rounding_of_spread"] = rounding()
+        tolerance = max(tolerance, ROUNDING_FACTOR * rounding())
+        row["tolerance_of_spread"] = tolerance
+        misses = not off <= tolerance
+    if not is_finite or misses:
         raise ValueError(
             f"The exported {name} does not compute what the Keras model "
             f"does. Received: {signature} is off by {off:.2e} of the "

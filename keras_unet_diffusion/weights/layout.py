@@ -44,8 +44,9 @@ class Layout(abc.ABC):
     the project's checkpoints with the variables of our network.
     """
 
-    # What the project is called here.
+    # What the project is called here, and the class of our network.
     name = None
+    network = "UNet"
     # Tensors that every checkpoint of the project has and no other's.
     landmarks = ()
     # What stands before every name in the project's own checkpoints.
@@ -77,6 +78,10 @@ class Layout(abc.ABC):
     def matches(self, shapes):
         """Whether these names are those of a checkpoint of the project."""
         return self.prefix(shapes) is not None
+
+    def ignores(self, name):
+        """Whether a tensor of the file is no part of the network, bool."""
+        return False
 
     def named_shapes(self, checkpoint):
         """The `NamedShapes` of a checkpoint, without prefix."""

@@ -29,7 +29,8 @@ def save_checkpoint(network, path, layout, qkv_order=None):
             weights, which `UNet2DModel.from_pretrained` loads. Otherwise a
             file, `.pt` (which `torch.load` reads), `.safetensors` or `.npz`.
             It appears whole or not at all.
-        layout: str, "diffusers", "guided_diffusion", "edm" or "ddpm".
+        layout: str, "diffusers", "guided_diffusion", "edm", "edm2" or
+            "ddpm".
         qkv_order: str, "new" or "legacy", for "guided_diffusion" only; None
             is "new". The network there must be built with
             `use_new_attention_order` accordingly: see `guided_arguments`.

@@ -162,7 +162,7 @@ class TensorEntry:
             np.asarray(ops.convert_to_numpy(v), "float32")
             for v in self.variables
         ]
-        return np.ascontiguousarray(self.transform.from_keras(*arrays))
+        return np.asarray(self.transform.from_keras(*arrays), order="C")
 
 
 class ConstantEntry:

@@ -5,12 +5,14 @@ import numpy as np
 from keras_unet_diffusion.weights.ddpm_tf1 import DDPMLayout
 from keras_unet_diffusion.weights.diffusers import DiffusersLayout
 from keras_unet_diffusion.weights.edm import EDMLayout
+from keras_unet_diffusion.weights.edm2 import EDM2Layout
 from keras_unet_diffusion.weights.guided_diffusion import GuidedDiffusionLayout
 
 LAYOUTS = (
     GuidedDiffusionLayout(),
     DiffusersLayout(),
     EDMLayout(),
+    EDM2Layout(),
     DDPMLayout(),
 )
 # Names that an error spells out before it only counts.
@@ -23,7 +25,7 @@ def find_layout(shapes, name=None):
     Args:
         shapes: dict of tensor names, as `Checkpoint.shapes`.
         name: str, "guided_diffusion" (improved-diffusion too), "diffusers",
-            "edm" or "ddpm"; None to recognise it.
+            "edm", "edm2" or "ddpm"; None to recognise it.
 
     Returns:
         A `Layout`.
@@ -99,11 +101,12 @@ def load_checkpoint_into(network, checkpoint, layout=None, qkv_order=None):
     layout = find_layout(checkpoint.shapes, layout)
     entries = _entries_of_all_weights(layout, network, qkv_order)
     prefix = layout.prefix(checkpoint.shapes) or ""
+    used = [x for x in checkpoint.shapes if not layout.ignores(x)]
     names = {
         prefix + layout.current_name(name.removeprefix(prefix)): name
-        for name in checkpoint.shapes
+        for name in used
     }
-    _check_names_and_shapes(checkpoint, names, entries, prefix)
+    _check_names_and_shapes(checkpoint, used, names, entries, prefix)
     # Read to the end before anything is assigned: a load either succeeds or
     # leaves the network alone.
     values, not_finite = [], []
@@ -169,11 +172,12 @@ def _layout_names():
 
 def _entries_of_all_weights(layout, network, qkv_order):
     """Entries with every weight of the network in exactly one of them."""
-    if not hasattr(network, "level_names"):
+    # By name: this package does not import the networks.
+    if layout.network not in [x.__name__ for x in type(network).__mro__]:
         raise ValueError(
-            "Weights of other projects are for networks of the class UNet. "
-            f"Received: {type(network).__name__}. Pass a UNet; of a model "
-            "around it, its network."
+            f"The {layout.name} layout is for networks of the class "
+            f"{layout.network}. Received: a {type(network).__name__}. Pass a "
+            f"{layout.network}; of a model around it, its network."
         )
     entries = layout.entries(network, qkv_order)
     described = [id(v) for entry in entries for v in entry.variables]
@@ -188,13 +192,13 @@ def _entries_of_all_weights(layout, network, qkv_order):
     return entries
 
 
-def _check_names_and_shapes(checkpoint, names, entries, prefix):
+def _check_names_and_shapes(checkpoint, used, names, entries, prefix):
     """Raises a `ValueError` that tells all differences at once."""
     wanted = {prefix + entry.name: entry.shape for entry in entries}
     missing = [name for name in wanted if name not in names]
     unexpected = [old for name, old in names.items() if name not in wanted]
     # Two old names of one tensor.
-    unexpected += sorted(set(checkpoint.shapes) - set(names.values()))
+    unexpected += [name for name in used if name not in names.values()]
     other_shapes = [
         f"{names[name]} {tuple(checkpoint.shapes[names[name]])} instead of "
         f"{shape}"
