@@ -43,6 +43,8 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21"],
+        # Other libraries to check against; the tests pass without them.
+        "interop": ["diffusers>=0.36", "hypothesis>=6.100", "torch>=2.6"],
         "test": ["pytest>=8.0", "ruff>=0.9", "build>=1.2"],
     },
     entry_points={

@@ -56,13 +56,18 @@ def test_the_wheel_holds_every_module_of_the_library(wheel):
     assert packed == ours
 
 
-def test_the_wheel_installs_three_commands_that_exist(wheel):
+def test_the_wheel_installs_the_commands_that_exist(wheel):
     (name,) = (n for n in wheel.namelist() if n.endswith("entry_points.txt"))
     parser = configparser.ConfigParser()
     parser.read_string(wheel.read(name).decode())
     commands = dict(parser["console_scripts"])
     assert parser.sections() == ["console_scripts"]
-    assert set(commands) == {"kud-train", "kud-sample", "kud-export"}
+    assert set(commands) == {
+        "kud-train",
+        "kud-sample",
+        "kud-export",
+        "kud-convert",
+    }
     for target in commands.values():
         module, function = target.split(":")
         source = wheel.read(module.replace(".", "/") + ".py").decode()

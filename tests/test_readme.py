@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text()
 def test_the_readmes_keras_code_trains_on_a_folder_and_samples(
     tmp_path, monkeypatch
 ):
-    (code,) = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
+    code = re.search(r"```python\n(.+?)```", README, flags=re.DOTALL)[1]
     assert len(code.strip().splitlines()) <= 12
     random = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
