@@ -20,6 +20,8 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 from keras_unet_diffusion.cli import sample, train, train_flags
+from keras_unet_diffusion.cli.command import parse_flags
+from keras_unet_diffusion.data import open_source
 from keras_unet_diffusion.model import DiffusionModel
 from keras_unet_diffusion.training import load_model, save_model
 
@@ -287,3 +289,26 @@ def test_splits_with_other_classes_are_refused(command, tmp_path):
         "--validation_split=test",
     )
     assert_one_line(result, "test with bee; train has ant, bee")
+
+
+def test_a_preset_is_trained_without_what_the_loss_or_the_data_lacks():
+    flags = [
+        "--preset=edm_imagenet64_adm",
+        "--num_classes=0",
+        "--base_channels=32",
+        "--image_size=8",
+        "--attention_resolutions=1",
+    ]
+    values = parse_flags(train_flags.define_flags, ["kud", *flags])
+    source = open_source("digits", "train", None)
+    network = train._build_network(values, source)
+    # Learned variances, and a null label where there are no labels.
+    assert network.null_label is None
+    assert network.output_shape == (None, 8, 8, 1)
+
+
+def test_a_preset_of_any_size_asks_for_one(command, tmp_path):
+    result = command(
+        train, f"--workdir={tmp_path / 'run'}", "--preset=diffusers_unet2d"
+    )
+    assert_one_line(result, "--preset=diffusers_unet2d", "--image_size")

@@ -22,6 +22,7 @@ from keras_unet_diffusion.data import image_dataset, open_source, save_grid
 from keras_unet_diffusion.diffusion import DiffusionProcess
 from keras_unet_diffusion.files import remove_leftovers
 from keras_unet_diffusion.model import DiffusionModel
+from keras_unet_diffusion.presets import PRESETS
 from keras_unet_diffusion.training import (
     ImagesPerSecond,
     SampleGrid,
@@ -151,7 +152,12 @@ def _build_network(values, source):
         "image_channels": int(channels),
         "num_classes": num_classes or None,
         "dtype": values.dtype_policy,
+        "rematerialize": values.rematerialize,
+        # The loss here is for images alone, not for learned variances.
+        "output_channels": None,
     }
+    if not num_classes:
+        overrides["null_label"] = None
     for name in ("image_size", "base_channels", "dropout"):
         if values[name].value is not None:
             overrides[name] = values[name].value
@@ -159,6 +165,12 @@ def _build_network(values, source):
         overrides["attention_resolutions"] = [
             int(x) for x in values.attention_resolutions
         ]
+    if (PRESETS[values.preset] | overrides)["image_size"] is None:
+        raise ValueError(
+            "The preset is of a network of any size. Received: --preset="
+            f"{values.preset} and no --image_size. Pass --image_size, in "
+            "pixels."
+        )
     return UNet.from_preset(values.preset, **overrides)
 
 

@@ -107,6 +107,13 @@ def _define_network_flags(to):
         "the preset's.",
         **to,
     )
+    flags.DEFINE_bool(
+        "rematerialize",
+        False,
+        "Compute blocks twice instead of storing what happens inside them: "
+        "less memory, more time.",
+        **to,
+    )
     flags.DEFINE_float(
         "dropout", None, "Share dropped; by default the preset's.", **to
     )
