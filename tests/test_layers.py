@@ -4,41 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import randomize
 
 from keras_unet_diffusion import layers
-from keras_unet_diffusion.layers.filtering import double_nearest
 
 
 def random_images(*shape, seed=0):
     random = np.random.default_rng(seed)
     return random.standard_normal(shape).astype("float32")
-
-
-def test_sinusoids_are_the_published_ones():
-    embedding = layers.SinusoidalEmbedding(6)(np.array([7.0]))
-    # Frequencies 10000 ** (-i / (half - 1)) for half = 3: 1, 1/100, 1/10000.
-    angles = [7.0, 0.07, 0.0007]
-    expected = [*np.sin(angles), *np.cos(angles)]
-    np.testing.assert_allclose(embedding[0], expected, atol=1e-6)
-
-
-def test_noise_levels_are_told_apart_under_bfloat16():
-    # bfloat16 itself has no number between 996 and 1000.
-    embedding = layers.NoiseLevelEmbedding(64, 32, dtype="mixed_bfloat16")
-    low, high = np.asarray(embedding(np.array([998.0, 999.0])), "float32")
-    assert np.abs(low - high).max() > 0.05
-
-
-def test_an_odd_number_of_sinusoids_is_refused():
-    with pytest.raises(ValueError, match="channels=7.*even number"):
-        layers.SinusoidalEmbedding(7)
-
-
-def test_labels_select_rows_of_the_table():
-    embedding = layers.LabelEmbedding(5, 3)
-    rows = embedding(np.array([4, 0, 4]))
-    table = embedding.get_weights()[0]
-    np.testing.assert_array_equal(rows, table[[4, 0, 4]])
 
 
 @pytest.mark.parametrize("epsilon", [1e-6, 1e-3])
@@ -92,43 +65,105 @@ def test_groups_that_do_not_divide_are_refused_with_both_numbers():
         layers.GroupNormalization(4)(random_images(1, 2, 2, 10))
 
 
+@pytest.mark.parametrize("channels, groups", [(16, 4), (32, 8), (64, 8)])
+def test_narrow_layers_take_fewer_groups(channels, groups):
+    images = random_images(2, 3, 4, channels)
+    narrow = layers.GroupNormalization(8, min_group_channels=4)
+    expected = layers.GroupNormalization(groups)(images)
+    np.testing.assert_array_equal(narrow(images), expected)
+
+
 def test_an_epsilon_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="epsilon=0"):
         layers.GroupNormalization(4, epsilon=0)
 
 
+def attend_in_loops(query, key, value, num_heads):
+    """Attention of `(batch, pixels, channels)`, pixel by pixel."""
+    channels = query.shape[-1] // num_heads
+    attended = np.zeros_like(query)
+    for image, head, pixel in np.ndindex(len(query), num_heads, query.shape[1]):
+        own = slice(channels * head, channels * (head + 1))
+        scores = key[image, :, own] @ query[image, pixel, own]
+        weights = np.exp(scores / channels**0.5)
+        weights /= weights.sum()
+        attended[image, pixel, own] = weights @ value[image, :, own]
+    return attended
+
+
+def unit_heads(x, gain, num_heads):
+    """Root mean square 1 of each head's channels, times a gain."""
+    heads = x.reshape(*x.shape[:-1], num_heads, -1)
+    root_mean_square = np.sqrt(np.square(heads).mean(-1, keepdims=True))
+    return (heads / root_mean_square * np.asarray(gain)).reshape(x.shape)
+
+
 @pytest.mark.parametrize("heads", [{"num_heads": 3}, {"num_head_channels": 4}])
-def test_attention_equals_a_loop_over_heads_and_pixels(heads):
-    images = random_images(2, 3, 4, 12)
-    attention = layers.SpatialSelfAttention(**heads, num_groups=4)
-    attention(images)
-    random = np.random.default_rng(1)
-    attention.set_weights(
-        [0.5 * random.standard_normal(w.shape) for w in attention.weights]
-    )
-    pixels = np.reshape(attention.norm(images), (2, 12, 12))
-    query, key, value, out = (
-        (lambda x, layer=layer: np.asarray(layer(x)))
-        for layer in (
-            attention.query,
-            attention.key,
-            attention.value,
-            attention.output_projection,
-        )
-    )
-    q, k, v = query(pixels), key(pixels), value(pixels)
-    attended = np.zeros_like(pixels)
-    for image in range(2):
-        for head in range(3):
-            own = slice(4 * head, 4 * head + 4)
-            for pixel in range(12):
-                scores = k[image, :, own] @ q[image, pixel, own] / 2.0
-                weights = np.exp(scores - scores.max())
-                weights /= weights.sum()
-                attended[image, pixel, own] = weights @ v[image, :, own]
-    expected = images + out(attended).reshape(images.shape)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"query_key_norm": True}, {"residual_scale": 0.5}],
+    ids=["plain", "query_key_norm", "residual_scale"],
+)
+@pytest.mark.parametrize("context_shape", [None, (2, 5, 7)])
+def test_attention_equals_a_loop_over_heads_and_pixels(
+    heads, options, context_shape
+):
+    inputs = [random_images(2, 3, 4, 12)]
+    layer = layers.SpatialSelfAttention
+    if context_shape:
+        inputs.append(random_images(*context_shape, seed=2))
+        layer = layers.SpatialCrossAttention
+    attention = layer(**heads, **options, num_groups=4)
+    attention(*inputs)
+    randomize(attention, scale=0.5)
+    pixels = np.reshape(attention.norm(inputs[0]), (2, 12, 12))
+    context = inputs[1] if context_shape else pixels
+    query = np.asarray(attention.query(pixels))
+    key = np.asarray(attention.key(context))
+    if attention.query_key_norm:
+        query = unit_heads(query, attention.query_gain, 3)
+        key = unit_heads(key, attention.key_gain, 3)
+    value = np.asarray(attention.value(context))
+    attended = attend_in_loops(query, key, value, num_heads=3)
+    out = np.asarray(attention.output_projection(attended))
+    expected = inputs[0] + out.reshape(inputs[0].shape)
+    expected *= options.get("residual_scale", 1)
     # Sums of 12 float32 products of size 1 to 10.
-    np.testing.assert_allclose(attention(images), expected, atol=1e-4)
+    np.testing.assert_allclose(attention(*inputs), expected, atol=1e-4)
+
+
+def test_attention_without_a_norm_sees_its_input_itself():
+    images = random_images(2, 3, 4, 12)
+    attention = layers.SpatialSelfAttention(normalize=False, num_groups=5)
+    attention(images)
+    randomize(attention, scale=0.5)
+    assert attention.norm is None
+    pixels = images.reshape(2, 12, 12)
+    attended = attend_in_loops(
+        *(
+            np.asarray(layer(pixels))
+            for layer in (attention.query, attention.key, attention.value)
+        ),
+        num_heads=1,
+    )
+    out = np.asarray(attention.output_projection(attended))
+    np.testing.assert_allclose(
+        attention(images), images + out.reshape(images.shape), atol=1e-4
+    )
+
+
+def test_normalized_queries_and_keys_forget_how_large_they_were():
+    images = random_images(2, 4, 4, 12)
+    attention = layers.SpatialSelfAttention(
+        num_heads=3, num_groups=4, query_key_norm=True
+    )
+    attention(images)
+    randomize(attention, scale=0.5)
+    before = np.asarray(attention(images))
+    for dense in (attention.query, attention.key):
+        dense.set_weights([1000 * x for x in dense.get_weights()])
+    # Only the epsilon under the root remembers, and float32 rounding.
+    np.testing.assert_allclose(attention(images), before, atol=1e-4)
 
 
 def test_attention_sees_the_whole_image():
@@ -160,31 +195,60 @@ def test_heads_that_do_not_divide_are_refused(heads, message):
 @pytest.mark.parametrize("scale_shift", [False, True])
 def test_a_new_residual_block_is_its_shortcut(scale_shift):
     images, vectors = random_images(2, 4, 4, 8), random_images(2, 6)
-    same = layers.ResidualBlock(8, num_groups=2, scale_shift=scale_shift)
+    arguments = {"num_groups": 2, "scale_shift": scale_shift}
+    same = layers.ResidualBlock(8, initialization="adm", **arguments)
     np.testing.assert_array_equal(same(images, vectors), images)
-    wider = layers.ResidualBlock(12, num_groups=2, scale_shift=scale_shift)
+    wider = layers.ResidualBlock(12, initialization="adm", **arguments)
     outputs = wider(images, vectors)
     np.testing.assert_array_equal(outputs, wider.shortcut(images))
+    # DDPM's last convolution is a hundred-thousandth of a usual one.
+    nearly = layers.ResidualBlock(8, **arguments)
+    np.testing.assert_allclose(nearly(images, vectors), images, atol=1e-4)
 
 
 @pytest.mark.parametrize("scale_shift", [False, True])
-def test_a_residual_block_is_its_parts_in_the_published_order(scale_shift):
+@pytest.mark.parametrize("resampling", [None, "down", "up"])
+@pytest.mark.parametrize("channels, shortcut", [(8, "conv"), (12, "identity")])
+def test_a_residual_block_is_its_parts_in_the_published_order(
+    scale_shift, resampling, channels, shortcut
+):
     images, vectors = random_images(2, 4, 4, 8), random_images(2, 6)
-    block = layers.ResidualBlock(8, num_groups=2, scale_shift=scale_shift)
-    block(images, vectors)
-    random = np.random.default_rng(1)
-    block.set_weights(
-        [0.3 * random.standard_normal(w.shape) for w in block.weights]
+    block = layers.ResidualBlock(
+        channels,
+        num_groups=2,
+        scale_shift=scale_shift,
+        resampling=resampling,
+        resampling_shortcut=shortcut,
+        residual_scale=0.5,
     )
+    block(images, vectors)
+    randomize(block, scale=0.3)
     silu = keras.activations.silu
-    hidden = block.conv_1(silu(block.norm_1(images)))
+    resample = {
+        None: np.asarray,
+        "down": layers.FilteredDownsample(),
+        "up": layers.FilteredUpsample(),
+    }[resampling]
+    hidden = block.conv_1(resample(silu(block.norm_1(images))))
     if scale_shift:
         hidden = block.norm_2(hidden, silu(vectors))
     else:
         added = np.asarray(block.injection(silu(vectors)))
         hidden = block.norm_2(hidden + added[:, None, None])
-    expected = images + block.conv_2(silu(hidden))
+    hidden = block.conv_2(silu(hidden))
+    straight = resample(images)
+    if channels == 12 or resampling:
+        straight = block.shortcut(straight)
+    else:
+        assert block.shortcut is None
+    expected = 0.5 * (straight + hidden)
     np.testing.assert_allclose(block(images, vectors), expected, atol=1e-5)
+
+
+def test_a_block_that_resamples_needs_no_shortcut_weights():
+    block = layers.ResidualBlock(8, num_groups=2, resampling="down")
+    block(random_images(2, 4, 4, 8), random_images(2, 6))
+    assert block.shortcut is None
 
 
 def test_dropout_acts_in_training_only():
@@ -198,50 +262,16 @@ def test_dropout_acts_in_training_only():
     assert np.abs(np.asarray(dropped) - still).max() > 0.1
 
 
-def test_a_dropout_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match=r"dropout=1\.0"):
-        layers.ResidualBlock(8, dropout=1.0)
-
-
-def test_doubling_repeats_each_pixel_as_a_square():
-    images = random_images(2, 3, 5, 4)
-    expected = images.repeat(2, axis=1).repeat(2, axis=2)
-    np.testing.assert_array_equal(double_nearest(images), expected)
-
-
-@pytest.mark.parametrize("padding", [(0, 1), (1, 1)])
-def test_downsampling_is_a_strided_sum_over_explicit_padding(padding):
-    images = random_images(1, 6, 6, 2)
-    down = layers.Downsample(3, padding)
-    down(images)
-    kernel = random_images(3, 3, 2, 3, seed=1)
-    down.conv.set_weights([kernel, np.zeros(3)])
-    padded = np.pad(images, ((0, 0), padding, padding, (0, 0)))
-    outputs = np.asarray(down(images))
-    assert outputs.shape == (1, 3, 3, 3)
-    for row in range(3):
-        for column in range(3):
-            patch = padded[
-                0, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3
-            ]
-            expected = np.einsum("hwc,hwcd->d", patch, kernel)
-            np.testing.assert_allclose(
-                outputs[0, row, column], expected, atol=1e-5
-            )
-
-
-def test_another_padding_is_refused():
-    with pytest.raises(ValueError, match=r"padding=\(2, 2\)"):
-        layers.Downsample(3, padding=(2, 2))
-
-
-def test_resampling_takes_sizes_known_only_at_run_time():
-    down, up = layers.Downsample(4), layers.Upsample(2)
-
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 2))])
-    def down_and_up(images):
-        return up(down(images))
-
-    for height, width in ((4, 6), (8, 2)):
-        images = random_images(3, height, width, 2)
-        assert down_and_up(images).shape == images.shape
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"dropout": 1.0},
+        {"resampling": "sideways"},
+        {"resampling_shortcut": "none"},
+        {"initialization": "random"},
+    ],
+)
+def test_an_argument_out_of_range_is_refused(argument):
+    ((name, value),) = argument.items()
+    with pytest.raises(ValueError, match=f"Received: {name}={value!r}"):
+        layers.ResidualBlock(8, **argument)

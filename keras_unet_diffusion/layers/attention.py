@@ -93,8 +93,8 @@ class _SpatialAttentionBase(keras.layers.Layer):
                 f"{what} that divides {channels}."
             )
 
-    def _run(self, *arguments):
-        if self.rematerialize:
+    def _run(self, training, *arguments):
+        if training and self.rematerialize:
             return keras.remat(self._add_attention)(*arguments)
         return self._add_attention(*arguments)
 
@@ -133,7 +133,7 @@ class _SpatialAttentionBase(keras.layers.Layer):
             ops.transpose(key_heads * scale, (0, 1, 3, 2)),
         )
         attention_weights = ops.softmax(
-            ops.cast(attention_scores, "float32"), axis=-1
+            ops.cast(attention_scores, self._exact_dtype), axis=-1
         )
         attended = ops.matmul(
             ops.cast(attention_weights, self.compute_dtype), split_heads(value)
@@ -141,12 +141,19 @@ class _SpatialAttentionBase(keras.layers.Layer):
         attended = ops.transpose(attended, (0, 2, 1, 3))
         return ops.reshape(attended, (-1, ops.shape(query)[1], channels))
 
+    @property
+    def _exact_dtype(self):
+        """Of statistics and softmax: never below float32."""
+        return keras.backend.result_type(self.compute_dtype, "float32")
+
     def _normalize_heads(self, x, gain):
         """Root mean square 1 over the channels of a head, times a gain."""
-        x = ops.cast(x, "float32")
+        x = ops.cast(x, self._exact_dtype)
         mean_square = ops.mean(ops.square(x), axis=-1, keepdims=True)
         x = x * ops.rsqrt(mean_square + self.epsilon)
-        return ops.cast(x * ops.cast(gain, "float32"), self.compute_dtype)
+        return ops.cast(
+            x * ops.cast(gain, self._exact_dtype), self.compute_dtype
+        )
 
     def get_config(self):
         return super().get_config() | {
@@ -191,6 +198,7 @@ class SpatialSelfAttention(_SpatialAttentionBase):
 
     Call arguments:
         inputs: images of shape `(batch, height, width, channels)`.
+        training: bool. Whether to rematerialize, if that was asked for.
 
     Returns:
         `residual_scale * (inputs + attention(inputs))`, of the same shape.
@@ -216,8 +224,8 @@ class SpatialSelfAttention(_SpatialAttentionBase):
     def build(self, input_shape):
         self._build_attention(input_shape, input_shape[-1], self.normalize)
 
-    def call(self, inputs):
-        return self._run(inputs)
+    def call(self, inputs, training=False):
+        return self._run(training, inputs)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -249,6 +257,7 @@ class SpatialCrossAttention(_SpatialAttentionBase):
     Call arguments:
         inputs: images of shape `(batch, height, width, channels)`.
         context: sequences of shape `(batch, tokens, context_channels)`.
+        training: see `SpatialSelfAttention`.
 
     Returns:
         `residual_scale * (inputs + attention)`, of the shape of the images.
@@ -272,8 +281,8 @@ class SpatialCrossAttention(_SpatialAttentionBase):
     def build(self, inputs_shape, context_shape):
         self._build_attention(inputs_shape, context_shape[-1])
 
-    def call(self, inputs, context):
-        return self._run(inputs, context)
+    def call(self, inputs, context, training=False):
+        return self._run(training, inputs, context)
 
     def compute_output_shape(self, inputs_shape, context_shape):
         return inputs_shape

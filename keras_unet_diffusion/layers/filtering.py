@@ -112,7 +112,7 @@ class BilinearUpsample(keras.layers.Layer):
 
     Half-pixel centres, edges repeated: as PyTorch's `interpolate` without
     `align_corners`. Use it to bring a low-resolution image to the size of the
-    image that is denoised. Computed in float32.
+    image that is denoised. Computed in float32 at least.
 
     Args:
         factor: int >= 1.
@@ -175,7 +175,9 @@ def resize_bilinear(images, factor):
     Of arithmetic and reshapes alone, as `double_nearest`: Keras's own resizing
     takes no sizes that are known only at run time.
     """
-    hidden = ops.cast(images, "float32")
+    # Never below float32, and float64 where that was asked for.
+    dtype = keras.backend.result_type(images.dtype, "float32")
+    hidden = ops.cast(images, dtype)
     left = ops.concatenate([hidden[:, :, :1], hidden[:, :, :-1]], axis=2)
     right = ops.concatenate([hidden[:, :, 1:], hidden[:, :, -1:]], axis=2)
     hidden = _interleave_columns(_between(left, hidden, right, factor))

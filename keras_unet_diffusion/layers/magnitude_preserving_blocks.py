@@ -105,7 +105,11 @@ class MagnitudePreservingSelfAttention(keras.layers.Layer):
             ops.transpose(split_heads(key), (0, 1, 3, 2)),
         )
         attention_weights = ops.softmax(
-            ops.cast(attention_scores, "float32"), axis=-1
+            ops.cast(
+                attention_scores,
+                keras.backend.result_type(self.compute_dtype, "float32"),
+            ),
+            axis=-1,
         )
         attended = ops.matmul(
             ops.cast(attention_weights, self.compute_dtype), split_heads(value)

@@ -52,15 +52,17 @@ class _GroupNormalizationBase(keras.layers.Layer):
 
     def _normalize(self, inputs):
         """Groups of mean 0 and variance 1, times gamma, plus beta."""
-        images = ops.cast(inputs, "float32")
+        # Never below float32, and float64 where that was asked for.
+        dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        images = ops.cast(inputs, dtype)
         # Two passes (mean, then variance of the centred images): one pass
         # by sums of squares loses 3 digits where |mean| >> deviation.
         mean = self._group_mean(ops.mean(images, axis=(1, 2)))
         centred = images - mean
         variance = self._group_mean(ops.mean(ops.square(centred), axis=(1, 2)))
         scale = ops.rsqrt(variance + self.epsilon)
-        gamma = ops.cast(self.gamma, "float32")
-        beta = ops.cast(self.beta, "float32")
+        gamma = ops.cast(self.gamma, dtype)
+        beta = ops.cast(self.beta, dtype)
         outputs = centred * (scale * gamma) + beta
         return ops.cast(outputs, self.compute_dtype)
 

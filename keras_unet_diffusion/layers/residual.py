@@ -52,7 +52,8 @@ class ResidualBlock(keras.layers.Layer):
     Call arguments:
         inputs: images of shape `(batch, height, width, in_channels)`.
         embedding: vectors of shape `(batch, embedding_channels)`.
-        training: bool. Whether dropout is active.
+        training: bool. Whether dropout is active, and the block
+            rematerialized.
 
     Returns:
         Images of shape `(batch, height, width, channels)`, half or twice as
@@ -180,17 +181,18 @@ class ResidualBlock(keras.layers.Layer):
         return conv
 
     def call(self, inputs, embedding, training=False):
-        drops = training and self.dropout
         # Drawn here, not inside: computed twice, the block would otherwise
         # drop other features in the backward pass.
-        seed = self._seeds.next() if drops else None
-        if not self.rematerialize:
-            return self._transform(inputs, embedding, seed)
-        if seed is None:
-            return keras.remat(self._transform)(inputs, embedding)
-        return keras.remat(self._transform)(inputs, embedding, seed)
+        seed = self._seeds.next() if training and self.dropout else None
 
-    def _transform(self, inputs, embedding, seed=None):
+        def transform(inputs, embedding):
+            return self._transform(inputs, embedding, seed)
+
+        if training and self.rematerialize:
+            transform = keras.remat(transform)
+        return transform(inputs, embedding)
+
+    def _transform(self, inputs, embedding, seed):
         embedding = ops.silu(embedding)
         hidden = self.resample(ops.silu(self.norm_1(inputs)))
         hidden = self.conv_1(hidden)

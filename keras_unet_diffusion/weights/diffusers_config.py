@@ -5,7 +5,7 @@ from keras_unet_diffusion.weights.limits import (
     check_limits,
     width_problems,
 )
-from keras_unet_diffusion.weights.named_shapes import multiplier, unless
+from keras_unet_diffusion.weights.named_shapes import exact_widths, unless
 from keras_unet_diffusion.weights.network_parts import (
     attention_heads,
     attention_layers,
@@ -59,6 +59,8 @@ POSSIBLE = {
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "class_embed_type": (None,),
 }
+# Stood before block types in 2022; diffusers still takes it.
+OLD_PREFIX = "UNetRes"
 # Block type -> whether it has attention, and how it resamples: "conv",
 # "resnet", or None where downsample_type or upsample_type says so.
 DOWN_BLOCKS = {
@@ -114,15 +116,15 @@ def arguments_from_config(config):
     if not isinstance(size, int) or size % 2 ** (len(channels) - 1):
         size = None
     image_channels = config["in_channels"]
-    base = channels[0]
-    embedding_channels = config["time_embedding_dim"] or 4 * base
+    base, multipliers = exact_widths(channels)
+    embedding_channels = config["time_embedding_dim"] or 4 * channels[0]
     padding = config["downsample_padding"]
     return {
         "image_size": size,
         "image_channels": image_channels,
         "output_channels": unless(config["out_channels"], image_channels),
         "base_channels": base,
-        "channel_multipliers": tuple(multiplier(x, base) for x in channels),
+        "channel_multipliers": multipliers,
         "num_residual_blocks": config["layers_per_block"],
         "dropout": config["dropout"],
         **_attention(config),
@@ -136,6 +138,7 @@ def arguments_from_config(config):
             "cos_sin" if config["flip_sin_to_cos"] else "sin_cos"
         ),
         "frequency_shift": config["freq_shift"],
+        "noise_channels": unless(channels[0], base),
         "embedding_channels": unless(embedding_channels, 4 * base),
         "num_classes": config["num_class_embeds"],
         "initialization": "diffusers",
@@ -153,7 +156,7 @@ def _refuse(problems):
 
 def _blocks(config, key, kinds):
     """What `kinds` says of each block type of a config, a list of pairs."""
-    types = config[key]
+    types = [x.removeprefix(OLD_PREFIX) for x in config[key]]
     expected = len(config["block_out_channels"])
     unknown = sorted(set(types) - set(kinds))
     if unknown:
@@ -175,8 +178,10 @@ def _attention(config):
                 "attention at different levels"
             ]
         )
+    _check_heads(config, down)
     groups = config["attn_norm_num_groups"]
-    if groups not in (None, config["norm_num_groups"]):
+    same_groups = groups in (None, config["norm_num_groups"])
+    if config["add_attention"] and not same_groups:
         _refuse(
             [
                 f"attn_norm_num_groups={groups} and norm_num_groups="
@@ -191,6 +196,23 @@ def _attention(config):
         "middle_attention": config["add_attention"],
         "middle_attention_norm": default_blocks or groups is not None,
     }
+
+
+def _check_heads(config, has_attention):
+    """Refuses heads that do not make up the channels between them."""
+    channels = config["block_out_channels"]
+    levels = zip(channels, has_attention, strict=True)
+    attended = [x for x, has in levels if has]
+    if config["add_attention"]:
+        attended.append(channels[-1])
+    head_channels = config["attention_head_dim"]
+    if head_channels and any(x % head_channels for x in attended):
+        _refuse(
+            [
+                f"attention_head_dim={head_channels} (must divide the channels "
+                f"with attention, {sorted(set(attended))})"
+            ]
+        )
 
 
 def _resampling(config):

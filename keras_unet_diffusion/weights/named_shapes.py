@@ -1,5 +1,6 @@
 """Reading an architecture off the names and shapes in a checkpoint."""
 
+import math
 import re
 
 
@@ -46,6 +47,18 @@ def multiplier(channels, base_channels):
     if channels % base_channels == 0:
         return channels // base_channels
     return channels / base_channels
+
+
+def exact_widths(channels):
+    """Base channels and multipliers of which these are the exact products.
+
+    The base is the first of the channels, unless a float is too short for a
+    multiplier: 28 * (116 / 28) is a little less than 116.
+    """
+    base = channels[0]
+    if any(base * multiplier(x, base) != x for x in channels):
+        base = math.gcd(*channels)
+    return base, tuple(multiplier(x, base) for x in channels)
 
 
 def unless(value, default):
