@@ -26,10 +26,7 @@ from keras_unet_diffusion.weights import save_checkpoint  # noqa: E402
 # 8e-6 from diffusers, and diffusers by 5e-6 from itself in float64.
 GATE = 2e-5
 # A network takes its time to build. The examples are the same in every run.
-settings.register_profile(
-    "networks", derandomize=True, deadline=None, database=None
-)
-NETWORKS = settings.get_profile("networks")
+NETWORKS = settings(derandomize=True, deadline=None, database=None)
 PLAIN = {
     "sample_size": 8,
     "in_channels": 1,

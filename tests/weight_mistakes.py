@@ -72,7 +72,6 @@ DDPM = {
 DIFFUSERS = {
     "padding (0, 1)": (1, arguments(downsample_padding=(0, 1))),
     "epsilon 1e-6": (0.001, arguments(epsilon=1e-6)),
-    "sines first": (0.4, arguments(embedding_order="sin_cos")),
     "frequency shift 1": (0.4, arguments(frequency_shift=1)),
     "one head": (0.1, arguments(num_head_channels=None)),
     "scores over sqrt(C)": (
@@ -87,7 +86,6 @@ DIFFUSERS = {
 }
 DIFFUSERS_SCALE_SHIFT = {
     "one head": (0.3, arguments(num_head_channels=None)),
-    "scale without 1 +": (1, layers(wrong.forget_one_plus_scale)),
     "labels from 1": (1, inputs(labels=lambda x: x - 1)),
 }
 GUIDED_NEW = {
@@ -99,10 +97,8 @@ GUIDED_LEGACY = {
     "rows interleaved": (0.7, loaded("interleaved", GuidedDiffusionLayout)),
     "heads of 64": (0.6, loaded(num_head_channels=64)),
     "padding (0, 1)": (1, arguments(downsample_padding=(0, 1))),
-    "epsilon 1e-6": (0.001, arguments(epsilon=1e-6)),
     "16 groups": (0.7, arguments(num_groups=16)),
     "sines first": (0.5, arguments(embedding_order="sin_cos")),
-    "frequency shift 1": (0.4, arguments(frequency_shift=1)),
     "square convolutions IOHW": (
         2,
         each_tensor(wrong.is_square_conv, lambda x: x.swapaxes(0, 1)),
@@ -143,7 +139,6 @@ EDM_ADM = {
     "shift before scale": (1, layers(wrong.swap_scale_and_shift)),
     "rows in the new order": (0.9, loaded("new", EDMLayout)),
     "rows in the legacy order": (1, loaded("legacy", EDMLayout)),
-    "sums scaled": (2, arguments(residual_scale=0.5**0.5)),
     "labels times sqrt(N)": (
         1,
         weight("label_embedding", "table", lambda x: x * 10**0.5),
