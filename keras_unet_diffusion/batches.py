@@ -48,8 +48,11 @@ def unpack_batch(data, network):
         )
     if not takes_labels(network):
         return images, None
-    if labels is None or len(labels.shape) != 1:
-        received = "none" if labels is None else f"shape {labels.shape}"
+    dtype = getattr(labels, "dtype", None)
+    if dtype is None or len(labels.shape) != 1 or not dtype.is_integer:
+        received = (
+            "none" if dtype is None else f"{dtype.name} of shape {labels.shape}"
+        )
         raise ValueError(
             "The network takes labels, whole numbers of shape (batch,). "
             f"Received: {received}. Yield (images, labels), or build the "
@@ -58,13 +61,22 @@ def unpack_batch(data, network):
     labels = tf.cast(labels, tf.int32)
     upper = num_labels(network)
     if upper is not None:
-        # Without it a GPU reads zeros. XLA leaves the check out.
-        check = tf.debugging.assert_less(
-            labels,
-            upper,
-            "Labels must be below the network's num_classes, "
-            f"{network.num_classes}. Build it with as many as the data has.",
-        )
-        with tf.control_dependencies([check] if check else []):
+        # Without it a GPU reads zeros, and -1 is the last class everywhere.
+        # XLA leaves the checks out.
+        checks = [
+            tf.debugging.assert_less(
+                labels,
+                upper,
+                "Labels must be below the network's num_classes, "
+                f"{network.num_classes}. Build it with as many as the data "
+                "has.",
+            ),
+            tf.debugging.assert_non_negative(
+                labels,
+                "Labels must not be negative. Leave such images out, or give "
+                "them the null label of a network that has one.",
+            ),
+        ]
+        with tf.control_dependencies([x for x in checks if x is not None]):
             labels = tf.identity(labels)
     return images, labels

@@ -1,5 +1,8 @@
 """What all networks here are: a functional graph in a class with arguments."""
 
+import difflib
+import inspect
+
 import keras
 
 
@@ -11,13 +14,27 @@ class FunctionalNetwork(keras.Model):
         arguments: dict of the constructor arguments of the subclass; each
             becomes an attribute and an entry of the config.
         policy: dtype policy of the layers.
-        **kwargs: of `keras.Model`.
+        **kwargs: `name` and `trainable`, of `keras.Model`.
+
+    Raises:
+        ValueError: an argument that the class does not have.
     """
 
     # Named sets of arguments.
     PRESETS = {}
 
     def __init__(self, graph, arguments, policy, **kwargs):
+        # Keras drops what it does not know: a slip of the pen would be lost.
+        for unknown in set(kwargs) - {"name", "trainable"}:
+            known = list(inspect.signature(type(self)).parameters)
+            similar = difflib.get_close_matches(unknown, known, n=1)
+            advice = (
+                f"Did you mean {similar[0]}?" if similar else "Leave it out."
+            )
+            raise ValueError(
+                f"{type(self).__name__} has no such argument. Received: "
+                f"{unknown}={kwargs[unknown]!r}. {advice}"
+            )
         inputs, outputs = graph
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self.dtype_policy = policy
@@ -49,9 +66,10 @@ class FunctionalNetwork(keras.Model):
     @classmethod
     def _preset(cls, preset):
         if preset not in cls.PRESETS:
+            choices = ", ".join(cls.presets()) or "none: build it by arguments"
             raise ValueError(
                 f"There is no preset of that name. Received: preset="
-                f"{preset!r}. Choose one of {', '.join(cls.presets())}."
+                f"{preset!r}. Choose one of {choices}."
             )
         return cls.PRESETS[preset]
 
@@ -61,6 +79,12 @@ class FunctionalNetwork(keras.Model):
         return 2 ** (len(getattr(self, "channel_multipliers", (1,))) - 1)
 
     def call(self, inputs, training=None, mask=None):
+        if not isinstance(inputs, dict):
+            raise ValueError(
+                "The network is called with a dict of its inputs. Received: a "
+                f"{type(inputs).__name__}. Pass a dict of "
+                f"{', '.join(self.input)}."
+            )
         height, width = inputs["noisy_images"].shape[1:3]
         for size in (height, width):
             if size is not None and size % self.total_stride:

@@ -31,9 +31,12 @@ def network_inputs(network, noisy_images, noise_level, labels=None):
         A dict; see `UNet`. A network that asks how images were augmented is
         told that they were not: zeros.
     """
-    inputs = {"noisy_images": noisy_images, "noise_level": noise_level}
+    inputs = {
+        "noisy_images": tf.convert_to_tensor(noisy_images),
+        "noise_level": tf.convert_to_tensor(noise_level),
+    }
     if labels is not None:
-        inputs["labels"] = labels
+        inputs["labels"] = tf.convert_to_tensor(labels)
     if "augmentation" in network.input:
         shape = (
             tf.shape(noisy_images)[0],

@@ -9,28 +9,11 @@ from keras_unet_diffusion.layers import (
     MagnitudePreservingEmbedding,
     MagnitudePreservingEncoderBlock,
 )
-from keras_unet_diffusion.unet_parts import level_names
+from keras_unet_diffusion.unet_parts import GraphArguments
 
 
-class MagnitudePreservingGraph:
-    """Wires the layers of one network; forgotten once the model exists.
-
-    Args:
-        policy: dtype policy of all layers but the last.
-        **arguments: those of `MagnitudePreservingUNet`, checked.
-    """
-
-    def __init__(self, policy, **arguments):
-        self.policy = policy
-        self.arguments = arguments
-        self.channels = [
-            arguments["base_channels"] * multiplier
-            for multiplier in arguments["channel_multipliers"]
-        ]
-        self.levels = level_names(self.image_size, len(self.channels))
-
-    def __getattr__(self, name):
-        return self.arguments[name]
+class MagnitudePreservingGraph(GraphArguments):
+    """Wires the layers of one network; forgotten once the model exists."""
 
     def build(self):
         """Returns the dict of inputs and the output of the network."""
@@ -141,8 +124,4 @@ class MagnitudePreservingGraph:
 
     def _heads(self, level):
         """Channels of a head at a level, None where it has no attention."""
-        has_attention = level in self.attention_levels or (
-            self.image_size is not None
-            and self.image_size >> level in self.attention_resolutions
-        )
-        return self.num_head_channels if has_attention else None
+        return self.num_head_channels if self.has_attention(level) else None

@@ -25,11 +25,11 @@ MAGNITUDE_PRESERVING_PRESETS = {
     # 280,212,709 parameters.
     "edm2_s": _EDM2 | {"base_channels": 192},
     # 497,807,653 parameters.
-    "edm2_m": _EDM2 | {"base_channels": 256},
+    "edm2_m": _EDM2 | {"base_channels": 256, "dropout": 0.1},
     # 777,497,957 parameters.
-    "edm2_l": _EDM2 | {"base_channels": 320},
+    "edm2_l": _EDM2 | {"base_channels": 320, "dropout": 0.1},
     # 1,119,283,621 parameters.
-    "edm2_xl": _EDM2 | {"base_channels": 384},
+    "edm2_xl": _EDM2 | {"base_channels": 384, "dropout": 0.1},
     # 1,523,164,645 parameters.
-    "edm2_xxl": _EDM2 | {"base_channels": 448},
+    "edm2_xxl": _EDM2 | {"base_channels": 448, "dropout": 0.1},
 }

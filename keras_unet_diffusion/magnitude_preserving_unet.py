@@ -13,6 +13,7 @@ from keras_unet_diffusion.unet_arguments import (
     check_counts,
     check_image_size,
     check_levels,
+    with_tuples,
 )
 from keras_unet_diffusion.weights import (
     infer_arguments,
@@ -119,24 +120,28 @@ class MagnitudePreservingUNet(FunctionalNetwork):
         name="magnitude_preserving_unet",
         **kwargs,
     ):
-        arguments = {
-            "image_size": image_size,
-            "image_channels": image_channels,
-            "base_channels": base_channels,
-            "channel_multipliers": tuple(channel_multipliers),
-            "num_residual_blocks": num_residual_blocks,
-            "attention_resolutions": tuple(attention_resolutions),
-            "attention_levels": tuple(attention_levels),
-            "num_head_channels": num_head_channels,
-            "dropout": dropout,
-            "num_classes": num_classes,
-            "null_label": null_label,
-        }
+        arguments = with_tuples(
+            {
+                "image_size": image_size,
+                "image_channels": image_channels,
+                "base_channels": base_channels,
+                "channel_multipliers": channel_multipliers,
+                "num_residual_blocks": num_residual_blocks,
+                "attention_resolutions": attention_resolutions,
+                "attention_levels": attention_levels,
+                "num_head_channels": num_head_channels,
+                "dropout": dropout,
+                "num_classes": num_classes,
+                "null_label": null_label,
+            }
+        )
         check_counts(
             image_channels=image_channels,
             base_channels=base_channels,
             num_residual_blocks=num_residual_blocks,
             num_classes=num_classes,
+            num_head_channels=num_head_channels,
+            image_size=image_size,
             **{"len(channel_multipliers)": len(channel_multipliers)},
         )
         check_levels(**arguments)
@@ -144,6 +149,30 @@ class MagnitudePreservingUNet(FunctionalNetwork):
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         graph = MagnitudePreservingGraph(policy, **arguments).build()
         super().__init__(graph, arguments, policy, name=name, **kwargs)
+
+    @classmethod
+    def from_preset(cls, preset, weights=None, ema=None, **overrides):
+        """Builds a published network, with new weights or published ones.
+
+        Args:
+            preset: str, one of `presets()`.
+            weights: path of a checkpoint, as for `from_checkpoint`; None for
+                new weights. No weights come with the library.
+            ema: see `from_checkpoint`.
+            **overrides: constructor arguments that replace the preset's.
+
+        Returns:
+            A `MagnitudePreservingUNet`.
+
+        Raises:
+            ValueError: no preset of that name, or the file is damaged or of
+                another network.
+        """
+        network = cls(**(cls._preset(preset) | overrides))
+        if weights is not None:
+            checkpoint = open_checkpoint(weights, ema=ema)
+            load_checkpoint_into(network, checkpoint, layout="edm2")
+        return network
 
     @classmethod
     def from_checkpoint(cls, path, ema=None, **arguments):

@@ -69,7 +69,11 @@ class PlainCNN(FunctionalNetwork):
         name="plain_cnn",
         **kwargs,
     ):
-        check_counts(image_channels=image_channels, channels=channels)
+        check_counts(
+            image_size=image_size,
+            image_channels=image_channels,
+            channels=channels,
+        )
         check_counts(minimum=2, num_layers=num_layers)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         inputs = {

@@ -1,5 +1,7 @@
 """What the arguments of a U-Net must be to fit together."""
 
+import numbers
+
 CHOICES = {
     "decoder_attention": ("all", "last", "none"),
     "downsampling": ("strided_conv", "average_pool", "residual_block"),
@@ -19,6 +21,13 @@ CHOICES = {
     "label_embedding": ("table", "one_hot"),
     "null_label": (None, "learned", "zero"),
 }
+_SEQUENCES = {
+    "channel_multipliers",
+    "attention_resolutions",
+    "attention_levels",
+    "downsample_padding",
+    "resampling_kernel",
+}
 _AT_LEAST_ONE = (
     "image_channels",
     "base_channels",
@@ -31,6 +40,11 @@ _AT_LEAST_ONE = (
     "augmentation_channels",
     "super_resolution_factor",
     "context_channels",
+    "image_size",
+    "num_heads",
+    "num_head_channels",
+    "num_groups",
+    "min_group_channels",
 )
 
 
@@ -52,6 +66,8 @@ def check_arguments(**arguments):
                 f"{', '.join(map(repr, choices))}."
             )
     _check_resampling_kernel(arguments)
+    _check_noise_levels(arguments)
+    _check_context(arguments)
     if arguments["null_label"] and arguments["num_classes"] is None:
         raise ValueError(
             "A null label is for networks with labels. Received: null_label="
@@ -62,10 +78,45 @@ def check_arguments(**arguments):
     check_image_size(**arguments)
 
 
+def with_tuples(arguments):
+    """Arguments with every sequence a tuple, as a config keeps lists.
+
+    Raises:
+        ValueError: a number where a sequence belongs.
+    """
+    tuples = {}
+    for name in _SEQUENCES & set(arguments):
+        value = arguments[name]
+        if not isinstance(value, list | tuple):
+            raise ValueError(
+                f"{name} is a sequence of numbers. Received: {name}={value!r}."
+                f" Pass a tuple, such as ({value},)."
+            )
+        tuples[name] = tuple(value)
+    return arguments | tuples
+
+
 def check_counts(minimum=1, **counts):
-    """Raises a `ValueError` for a count below the minimum; None passes."""
+    """Raises a `ValueError` for what is no count; None passes.
+
+    Args:
+        minimum: int, of every count.
+        **counts: values by name.
+    """
     for count, value in counts.items():
-        if value is not None and value < minimum:
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise ValueError(
+                f"{count} must be one whole number. Received: {count}="
+                f"{value!r}."
+                + (
+                    " For oblong images pass image_size=None."
+                    if count == "image_size"
+                    else " Pass an int."
+                )
+            )
+        if value < minimum:
             raise ValueError(
                 f"{count} must be at least {minimum}. Received: {count}="
                 f"{value}."
@@ -94,6 +145,38 @@ def _check_resampling_kernel(arguments):
         )
 
 
+def _check_noise_levels(arguments):
+    waves = arguments["noise_channels"] or arguments["base_channels"]
+    shift = arguments["frequency_shift"]
+    if not shift < waves // 2:
+        raise ValueError(
+            "frequency_shift must be below the number of frequencies. "
+            f"Received: frequency_shift={shift} for {waves // 2} frequencies. "
+            "Pass 0 or 1, or more noise_channels."
+        )
+    if not arguments["fourier_scale"] > 0:
+        raise ValueError(
+            "fourier_scale is a standard deviation. Received: fourier_scale="
+            f"{arguments['fourier_scale']}. Pass a positive number."
+        )
+
+
+def _check_context(arguments):
+    attends = (
+        arguments["middle_attention"]
+        or arguments["attention_levels"]
+        or arguments["attention_resolutions"]
+    )
+    if arguments["context_channels"] is not None and not attends:
+        raise ValueError(
+            "Pixels attend to a context where they attend to each other, "
+            "which is nowhere here. Received: context_channels="
+            f"{arguments['context_channels']} without attention. Pass "
+            "middle_attention=True, attention_levels or "
+            "attention_resolutions."
+        )
+
+
 def check_levels(
     base_channels, channel_multipliers, attention_levels, **unused
 ):
@@ -101,7 +184,8 @@ def check_levels(
     num_levels = len(channel_multipliers)
     for multiplier in channel_multipliers:
         channels = base_channels * multiplier
-        if channels < 1 or channels != round(channels):
+        # A ratio such as 116 / 28 need not be exact in floats.
+        if channels < 1 or abs(channels - round(channels)) > 1e-9 * channels:
             raise ValueError(
                 "Each level has a whole number of channels. Received: "
                 f"base_channels={base_channels} times {multiplier}, which is "

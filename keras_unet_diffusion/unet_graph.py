@@ -20,6 +20,7 @@ class UNetGraph(UNetParts):
 
     def build(self):
         """Returns the dict of inputs and the output of the network."""
+        self.inputs = {}
         images = self._image_inputs()
         embedding = self._embedding()
         if self.context_channels is not None:
@@ -118,7 +119,7 @@ class UNetGraph(UNetParts):
                 hidden = self._residual_block(
                     hidden, embedding, f"{where}_block_{block}", channels
                 )
-                if self._has_attention(level):
+                if self.has_attention(level):
                     hidden = self._attention(hidden, where, block)
                 skips.append(hidden)
         return hidden, skips

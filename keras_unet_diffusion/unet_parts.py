@@ -24,26 +24,34 @@ def level_names(image_size, num_levels):
     return tuple(f"{size}x{size}" for size in sizes)
 
 
-class UNetParts:
-    """Makes the layers of one U-Net and applies them.
+class GraphArguments:
+    """What a network's wiring knows: its arguments, as attributes.
 
     Args:
         policy: dtype policy of all layers but the last.
-        **arguments: those of `UNet`, checked.
+        **arguments: those of the network, checked.
     """
 
     def __init__(self, policy, **arguments):
+        self.__dict__.update(arguments)
         self.policy = policy
-        self.arguments = arguments
         self.channels = [
             round(self.base_channels * multiplier)
             for multiplier in self.channel_multipliers
         ]
         self.levels = level_names(self.image_size, len(self.channels))
-        self.inputs = {}
 
-    def __getattr__(self, name):
-        return self.arguments[name]
+    def has_attention(self, level):
+        """Whether blocks at a level are followed by attention, bool."""
+        if level in self.attention_levels:
+            return True
+        if self.image_size is None:
+            return False
+        return self.image_size >> level in self.attention_resolutions
+
+
+class UNetParts(GraphArguments):
+    """Makes the layers of one U-Net and applies them."""
 
     def _downsample(self, hidden, embedding, name):
         channels = hidden.shape[-1]
@@ -89,19 +97,12 @@ class UNetParts:
             )
         return layer(hidden)
 
-    def _has_attention(self, level):
-        if level in self.attention_levels:
-            return True
-        if self.image_size is None:
-            return False
-        return self.image_size >> level in self.attention_resolutions
-
     def _has_decoder_attention(self, level, is_last_block):
         if self.decoder_attention == "none":
             return False
         if self.decoder_attention == "last" and not is_last_block:
             return False
-        return self._has_attention(level)
+        return self.has_attention(level)
 
     def _attention(self, hidden, where, block):
         hidden = self._self_attention(hidden, f"{where}_attention_{block}")

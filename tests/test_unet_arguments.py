@@ -11,7 +11,7 @@ from keras_unet_diffusion.unet_arguments import CHOICES
     "arguments, message",
     [
         ({"image_size": 9}, "multiple of 2. Received: image_size=9. Use 8 or"),
-        ({"image_size": 0}, "multiple of 2. Received: image_size=0. Use 2, or"),
+        ({"image_size": 0}, "must be at least 1. Received: image_size=0"),
         ({"num_groups": 3}, "channels=8, num_groups=3"),
         ({"num_heads": 3}, "channels=16, num_heads=3"),
         ({"num_head_channels": 5}, "num_head_channels=5"),
@@ -34,6 +34,23 @@ from keras_unet_diffusion.unet_arguments import CHOICES
         ({"embedding_order": "cos"}, "order='cos'"),
         ({"initialization": "he"}, "initialization='he'. Choose one of ddpm"),
         ({"epsilon": 0}, "epsilon=0"),
+        ({"image_size": (8, 16)}, r"image_size=\(8, 16\). For oblong images"),
+        ({"num_residual_blocks": 1.5}, "num_residual_blocks=1.5. Pass an int"),
+        ({"num_heads": 2.0}, "num_heads=2.0. Pass an int"),
+        ({"min_group_channels": 0}, "min_group_channels=0"),
+        ({"channel_multipliers": 2}, r"multipliers=2. Pass a tuple.*\(2,\)"),
+        ({"frequency_shift": 4}, "frequency_shift=4 for 4 frequencies"),
+        ({"fourier_scale": -1}, "fourier_scale=-1. Pass a positive"),
+        (
+            {
+                "context_channels": 4,
+                "middle_attention": False,
+                "attention_resolutions": (),
+            },
+            "context_channels=4 without attention",
+        ),
+        ({"num_head": 3}, "num_head=3. Did you mean num_heads"),
+        ({"colour": 3}, "colour=3. Leave it out"),
         (
             {"noise_level_embedding": "fourier", "noise_channels": 9},
             "channels=9. Pass an even number",

@@ -217,8 +217,18 @@ class SpatialSelfAttention(_SpatialAttentionBase):
         normalisation: Esser et al. 2024, section 5.3. Differences: none.
     """
 
-    def __init__(self, *args, normalize=True, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        num_heads=1,
+        num_head_channels=None,
+        num_groups=32,
+        epsilon=1e-6,
+        normalize=True,
+        **kwargs,
+    ):
+        super().__init__(
+            num_heads, num_head_channels, num_groups, epsilon, **kwargs
+        )
         self.normalize = normalize
 
     def build(self, input_shape):

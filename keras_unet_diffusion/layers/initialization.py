@@ -30,8 +30,9 @@ def initializers(family, fan_in, role="hidden"):
     check_family(family)
     scaling = keras.initializers.VarianceScaling
     if family in ("ddpm", "edm"):
-        # EDM multiplies the Glorot weights of q, k, v by sqrt(0.2).
-        attention_scale = 0.2 if family == "edm" else 1.0
+        # EDM multiplies the Glorot weights of q, k, v by sqrt(0.2), and makes
+        # them as one layer of C in and 3C out: 0.2 * 2 / (C + 3C) = 0.1 / C.
+        attention_scale = 0.1 if family == "edm" else 1.0
         scales = {"hidden": 1.0, "attention": attention_scale, "last": 1e-10}
         kernel = scaling(scales[role], "fan_avg", "uniform")
         bias = keras.initializers.Zeros()

@@ -41,6 +41,12 @@ class _GroupNormalizationBase(keras.layers.Layer):
         self._groups = self.num_groups
         if self.min_group_channels is not None:
             most_groups = channels // self.min_group_channels
+            if most_groups < 1:
+                raise ValueError(
+                    "A group has at least min_group_channels channels. "
+                    f"Received: channels={channels} and min_group_channels="
+                    f"{self.min_group_channels}. Choose a smaller one."
+                )
             self._groups = min(self.num_groups, most_groups)
         check_groups(channels, self._groups)
         self.gamma = self.add_weight(
@@ -169,8 +175,15 @@ class ModulatedGroupNormalization(_GroupNormalizationBase):
         the embedding is passed through SiLU by the caller.
     """
 
-    def __init__(self, *args, initialization="ddpm", **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        num_groups=32,
+        epsilon=1e-6,
+        min_group_channels=None,
+        initialization="ddpm",
+        **kwargs,
+    ):
+        super().__init__(num_groups, epsilon, min_group_channels, **kwargs)
         check_family(initialization)
         self.initialization = initialization
 
