@@ -18,7 +18,7 @@ from keras_unet_diffusion.unet_arguments import (
 from keras_unet_diffusion.weights import (
     infer_arguments,
     load_checkpoint_into,
-    open_checkpoint,
+    opened,
 )
 
 
@@ -170,7 +170,7 @@ class MagnitudePreservingUNet(FunctionalNetwork):
         """
         network = cls(**(cls._preset(preset) | overrides))
         if weights is not None:
-            checkpoint = open_checkpoint(weights, ema=ema)
+            checkpoint = opened(weights, ema)
             load_checkpoint_into(network, checkpoint, layout="edm2")
         return network
 
@@ -199,7 +199,7 @@ class MagnitudePreservingUNet(FunctionalNetwork):
         network = MagnitudePreservingUNet.from_checkpoint("edm2-s.safetensors")
         ```
         """
-        checkpoint = open_checkpoint(path, ema=ema)
+        checkpoint = opened(path, ema)
         inferred = infer_arguments(checkpoint, layout="edm2", **arguments)
         network = cls(**inferred)
         load_checkpoint_into(network, checkpoint, layout="edm2")

@@ -17,6 +17,8 @@ class Published(NamedTuple):
         quality: str, published quality.
         qkv_order: str or None. Row order of queries, keys and values in the
             published checkpoints, where the file itself does not tell.
+        schedule: str or None. "linear" or "cosine", of a noise prediction
+            over 1,000 steps, where that is how it was trained.
     """
 
     parameters: int
@@ -24,6 +26,7 @@ class Published(NamedTuple):
     recipe: str
     quality: str
     qkv_order: str | None = None
+    schedule: str | None = None
 
 
 _DDPM = "Ho et al. 2020, appendix B"
@@ -47,17 +50,25 @@ _EDM_64_RECIPE = (
 )
 _EDM2 = "Karras et al. 2024"
 _EDM2_RECIPE = (
-    "ImageNet-512 in latents; EDM preconditioning, learned uncertainty; Adam "
-    "{} decaying after 70k steps, batch 2048, power-function averages"
+    "ImageNet-512 in latents; EDM preconditioning, learned uncertainty; Adam"
+    "{}, decaying after 70k steps, batch 2048, power-function averages"
 )
-_NONE = "none published"
+_UNRECORDED = "not recorded here"
 
 PUBLISHED = {
     "ddpm_cifar10": Published(
-        35_746_307, _DDPM, _DDPM_RECIPE, "FID 3.17, IS 9.46 (NFE 1000)"
+        35_746_307,
+        _DDPM,
+        _DDPM_RECIPE,
+        "FID 3.17, IS 9.46 (NFE 1000)",
+        schedule="linear",
     ),
     "ddpm_256": Published(
-        113_673_219, _DDPM, _DDPM_256_RECIPE, _DDPM_256_QUALITY
+        113_673_219,
+        _DDPM,
+        _DDPM_256_RECIPE,
+        _DDPM_256_QUALITY,
+        schedule="linear",
     ),
     "iddpm_cifar10": Published(
         52_546_438,
@@ -65,6 +76,7 @@ PUBLISHED = {
         f"{_IDDPM_RECIPE}, 500k steps, average 0.9999, flips",
         "FID 3.19",
         "legacy",
+        schedule="cosine",
     ),
     "iddpm_imagenet64": Published(
         121_063_942,
@@ -72,6 +84,7 @@ PUBLISHED = {
         f"{_IDDPM_RECIPE}, 1.5M steps, average 0.9999",
         "FID 19.2",
         "legacy",
+        schedule="cosine",
     ),
     "iddpm_imagenet64_conditional": Published(
         273_049_350,
@@ -80,12 +93,13 @@ PUBLISHED = {
         "average 0.9999",
         "FID 2.92 (NFE 250)",
         "legacy",
+        schedule="cosine",
     ),
     "iddpm_lsun_bedroom256": Published(
-        113_676_678, _IDDPM, "hybrid loss", _NONE, "legacy"
+        113_676_678, _IDDPM, "hybrid loss", _UNRECORDED, "legacy"
     ),
     "iddpm_upsampler_64_256": Published(
-        279_792_390, _IDDPM, "hybrid loss", _NONE, "legacy"
+        279_792_390, _IDDPM, "hybrid loss", _UNRECORDED, "legacy"
     ),
     "adm_imagenet64": Published(
         295_904_454,
@@ -93,6 +107,7 @@ PUBLISHED = {
         "cosine, T 1000, hybrid loss; Adam 3e-4, batch 2048, average 0.9999",
         "FID 2.07 (NFE 250)",
         "new",
+        schedule="cosine",
     ),
     "adm_imagenet128": Published(
         421_529_606,
@@ -100,6 +115,7 @@ PUBLISHED = {
         f"{_ADM_RECIPE}, average 0.9999",
         "FID 5.91, guided 2.97",
         "legacy",
+        schedule="linear",
     ),
     "adm_imagenet256": Published(
         553_838_086,
@@ -107,9 +123,15 @@ PUBLISHED = {
         f"{_ADM_RECIPE}, average 0.9999",
         "FID 10.94, guided 4.59, with upsampler 3.94",
         "legacy",
+        schedule="linear",
     ),
     "adm_imagenet256_unconditional": Published(
-        552_814_086, _ADM, _ADM_RECIPE, _NONE, "legacy"
+        552_814_086,
+        _ADM,
+        _ADM_RECIPE,
+        _UNRECORDED,
+        "legacy",
+        schedule="linear",
     ),
     "adm_lsun256": Published(
         552_814_086,
@@ -117,6 +139,7 @@ PUBLISHED = {
         f"{_ADM_RECIPE}, dropout 0.1, average 0.9999",
         "FID bedroom 1.90, cat 5.57, horse 2.57",
         "legacy",
+        schedule="linear",
     ),
     "adm_imagenet512": Published(
         558_997_638,
@@ -124,6 +147,7 @@ PUBLISHED = {
         f"{_ADM_RECIPE}, average 0.9999",
         "FID 23.24, guided 7.72, with upsampler 3.85",
         "legacy",
+        schedule="linear",
     ),
     "adm_upsampler_64_256": Published(
         311_795_910,
@@ -131,9 +155,15 @@ PUBLISHED = {
         "linear, T 1000, hybrid loss, average 0.9999",
         "FID 7.49 after an unguided base",
         "legacy",
+        schedule="linear",
     ),
     "adm_upsampler_128_512": Published(
-        308_835_270, _ADM, "linear, T 1000, hybrid loss", _NONE, "legacy"
+        308_835_270,
+        _ADM,
+        "linear, T 1000, hybrid loss",
+        _UNRECORDED,
+        "legacy",
+        schedule="linear",
     ),
     "edm_cifar10_ddpmpp": Published(
         55_733_891, _EDM, _EDM_RECIPE, "FID 1.97 (NFE 35)"
@@ -141,14 +171,22 @@ PUBLISHED = {
     "edm_cifar10_ddpmpp_conditional": Published(
         55_735_299, _EDM, _EDM_RECIPE, "FID 1.79 (NFE 35)"
     ),
-    "edm_cifar10_ncsnpp": Published(56_397_827, _EDM, _EDM_RECIPE, _NONE),
+    "edm_cifar10_ncsnpp": Published(56_397_827, _EDM, _EDM_RECIPE, _UNRECORDED),
     "edm_cifar10_ncsnpp_conditional": Published(
-        56_400_643, _EDM, _EDM_RECIPE, _NONE
+        56_400_643, _EDM, _EDM_RECIPE, _UNRECORDED
     ),
-    "edm_ffhq64_ddpmpp": Published(61_805_571, _EDM, _EDM_64_RECIPE, _NONE),
-    "edm_ffhq64_ncsnpp": Published(62_761_091, _EDM, _EDM_64_RECIPE, _NONE),
-    "edm_afhqv2_64_ddpmpp": Published(61_805_571, _EDM, _EDM_64_RECIPE, _NONE),
-    "edm_afhqv2_64_ncsnpp": Published(62_761_091, _EDM, _EDM_64_RECIPE, _NONE),
+    "edm_ffhq64_ddpmpp": Published(
+        61_805_571, _EDM, _EDM_64_RECIPE, _UNRECORDED
+    ),
+    "edm_ffhq64_ncsnpp": Published(
+        62_761_091, _EDM, _EDM_64_RECIPE, _UNRECORDED
+    ),
+    "edm_afhqv2_64_ddpmpp": Published(
+        61_805_571, _EDM, _EDM_64_RECIPE, _UNRECORDED
+    ),
+    "edm_afhqv2_64_ncsnpp": Published(
+        62_761_091, _EDM, _EDM_64_RECIPE, _UNRECORDED
+    ),
     "edm_imagenet64_adm": Published(
         295_899_267,
         _EDM,
@@ -157,42 +195,42 @@ PUBLISHED = {
         "FID 1.36 (NFE 511)",
     ),
     "edm2_xxs": Published(
-        31_308_901, _EDM2, _EDM2_RECIPE.format("0.012 to 0.0065"), _NONE
+        31_308_901, _EDM2, _EDM2_RECIPE.format(""), _UNRECORDED
     ),
     "edm2_xs": Published(
         124_713_125,
         _EDM2,
-        _EDM2_RECIPE.format("0.012"),
+        _EDM2_RECIPE.format(" 0.012"),
         "FID 3.53, guided 2.91",
     ),
     "edm2_s": Published(
         280_212_709,
         _EDM2,
-        _EDM2_RECIPE.format("0.012 to 0.0065"),
+        _EDM2_RECIPE.format(""),
         "FID 2.56, guided 2.23, with autoguidance 1.34",
     ),
     "edm2_m": Published(
         497_807_653,
         _EDM2,
-        _EDM2_RECIPE.format("0.012 to 0.0065"),
+        _EDM2_RECIPE.format(""),
         "FID 2.25, guided 2.01",
     ),
     "edm2_l": Published(
         777_497_957,
         _EDM2,
-        _EDM2_RECIPE.format("0.012 to 0.0065"),
+        _EDM2_RECIPE.format(""),
         "FID 2.06, guided 1.88",
     ),
     "edm2_xl": Published(
         1_119_283_621,
         _EDM2,
-        _EDM2_RECIPE.format("0.012 to 0.0065"),
+        _EDM2_RECIPE.format(""),
         "FID 1.96, guided 1.85",
     ),
     "edm2_xxl": Published(
         1_523_164_645,
         _EDM2,
-        _EDM2_RECIPE.format("0.0065"),
+        _EDM2_RECIPE.format(" 0.0065"),
         "FID 1.91, guided 1.81, with autoguidance 1.25",
     ),
     "diffusers_ddpm_cifar10": Published(
@@ -200,27 +238,30 @@ PUBLISHED = {
         "google/ddpm-cifar10-32",
         "the weights of ddpm_cifar10",
         "see ddpm_cifar10",
+        schedule="linear",
     ),
     "diffusers_ddpm_256": Published(
         113_673_219,
         "google/ddpm-{bedroom,cat,celebahq,church}-256",
         "the weights of ddpm_256",
         "see ddpm_256",
+        schedule="linear",
     ),
     "diffusers_unet2d": Published(
-        274_056_163, "UNet2DModel() of diffusers 0.42.1", "none", _NONE
+        274_056_163, "UNet2DModel() of diffusers 0.42.1", "none", _UNRECORDED
     ),
     "diffusers_train_example": Published(
         113_673_219,
         "train_unconditional.py of diffusers 0.42.1",
         "linear, T 1000, noise",
-        _NONE,
+        _UNRECORDED,
+        schedule="linear",
     ),
     "consistency_imagenet64": Published(
         295_899_267,
         "Song et al. 2023, in diffusers' layout",
         "consistency distillation or training",
-        _NONE,
+        _UNRECORDED,
     ),
 }
 

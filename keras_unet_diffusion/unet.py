@@ -12,7 +12,7 @@ from keras_unet_diffusion.weights import (
     find_layout,
     infer_arguments,
     load_checkpoint_into,
-    open_checkpoint,
+    opened,
 )
 
 
@@ -296,7 +296,7 @@ class UNet(FunctionalNetwork):
             network = cls(**arguments)
             network.load_weights(weights)
             return network
-        checkpoint = open_checkpoint(weights, ema=ema)
+        checkpoint = opened(weights, ema)
         if qkv_order is None and preset in PUBLISHED:
             layout = find_layout(checkpoint.shapes)
             # Other layouts have one order and take no other.
@@ -318,7 +318,7 @@ class UNet(FunctionalNetwork):
 
         Args:
             path: a `.safetensors`, `.pt`, `.pth` or `.npz` file, a folder of
-                diffusers, or a TensorFlow 1 checkpoint.
+                diffusers, a TensorFlow 1 checkpoint, or a `Checkpoint`.
             qkv_order: "legacy" or "new", the order of rows of queries, keys
                 and values in checkpoints of guided- and improved-diffusion:
                 nothing in the file tells it. "new" is what was made with
@@ -343,7 +343,7 @@ class UNet(FunctionalNetwork):
         network = UNet.from_checkpoint("ddpm-cifar10-32/")
         ```
         """
-        checkpoint = open_checkpoint(path, ema=ema)
+        checkpoint = opened(path, ema)
         if find_layout(checkpoint.shapes).name == "edm2":
             raise ValueError(
                 "The checkpoint is of a network of EDM2. Received: "

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from conftest import randomize
 
-from keras_unet_diffusion import DiffusionModel, UNet, weights
+from keras_unet_diffusion import (
+    CosineSchedule,
+    DiffusionModel,
+    MagnitudePreservingUNet,
+    UNet,
+    VelocityPrediction,
+    weights,
+)
 from keras_unet_diffusion.cli.convert import main
 
 # What both guided-diffusion and diffusers can express.
@@ -64,9 +71,10 @@ def test_a_checkpoint_of_openai_becomes_a_model_that_generates(
         "num_head_channels=32",
         "image_size=8",
         "schedule=cosine",
+        "prediction=noise",
     )
     assert status == 0
-    assert "cosine schedule" in capsys.readouterr().out
+    assert "CosineSchedule" in capsys.readouterr().out
     model = keras.saving.load_model(out)
     assert isinstance(model, DiffusionModel)
     np.testing.assert_array_equal(
@@ -115,12 +123,97 @@ def test_a_trained_model_is_written_for_openai_with_its_arguments(
     )
 
 
+def test_the_order_read_and_the_order_written_may_differ(
+    network, openai_file, tmp_path
+):
+    out = tmp_path / "new.pt"
+    status = run(
+        f"checkpoint={openai_file}",
+        f"out={out}",
+        "layout=guided_diffusion",
+        "qkv_order=legacy",
+        "num_head_channels=32",
+    )
+    assert status == 0
+    loaded = UNet.from_checkpoint(out, "new", num_head_channels=32)
+    np.testing.assert_array_equal(predictions(loaded), predictions(network))
+
+
+def test_a_scheduler_beside_the_weights_says_how_they_were_trained(
+    network, tmp_path, capsys
+):
+    folder = tmp_path / "pipeline"
+    weights.save_checkpoint(network, folder, "diffusers")
+    flags = [f"checkpoint={folder}", f"out={tmp_path / 'model.keras'}"]
+    assert run(*flags) == 1
+    error = capsys.readouterr().err
+    assert "without --schedule and --prediction" in error
+    (folder / "scheduler_config.json").write_text(
+        json.dumps(
+            {
+                "beta_schedule": "squaredcos_cap_v2",
+                "prediction_type": "v_prediction",
+            }
+        )
+    )
+    assert run(*flags) == 0
+    process = keras.saving.load_model(tmp_path / "model.keras").process
+    assert isinstance(process.schedule, CosineSchedule)
+    assert isinstance(process.prediction, VelocityPrediction)
+
+
+@pytest.mark.parametrize(
+    "kind, arguments, layout, given",
+    [
+        (
+            UNet,
+            {"super_resolution_factor": 2},
+            "guided_diffusion",
+            ["qkv_order=new", "num_head_channels=32", "image_size=8"]
+            + ["super_resolution_factor=2", "schedule=linear"]
+            + ["prediction=noise"],
+        ),
+        (MagnitudePreservingUNet, {"num_head_channels": 64}, "edm2", []),
+    ],
+)
+def test_what_no_model_here_can_call_is_written_as_a_network_alone(
+    kind, arguments, layout, given, tmp_path, capsys
+):
+    if kind is UNet:
+        arguments = ARGUMENTS | arguments
+    else:
+        arguments |= {"image_size": 8, "base_channels": 64}
+        arguments |= {"channel_multipliers": (1, 2), "num_residual_blocks": 1}
+        arguments |= {"attention_resolutions": (4,)}
+    network = randomize(kind(**arguments))
+    source, out = tmp_path / "source.npz", tmp_path / "network.keras"
+    weights.save_checkpoint(network, source, layout)
+    assert run(f"checkpoint={source}", f"out={out}", *given) == 0
+    assert "network alone" in capsys.readouterr().out
+    loaded = keras.saving.load_model(out)
+    for ours, theirs in zip(
+        loaded.get_weights(), network.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    # And such a file is written back.
+    again = tmp_path / "again.npz"
+    assert run(f"checkpoint={out}", f"out={again}", f"layout={layout}") == 0
+    with np.load(source) as first, np.load(again) as second:
+        assert set(first) == set(second)
+        assert all((first[x] == second[x]).all() for x in first)
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
         (["out=model.keras"], "no --checkpoint"),
         (
-            ["checkpoint={file}", "out={folder}/model.keras"],
+            [
+                "checkpoint={file}",
+                "out={folder}/model.keras",
+                "schedule=linear",
+                "prediction=noise",
+            ],
             "num_heads or num_head_channels; qkv_order",
         ),
         (

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from conftest import SMALL, randomize
 
-from keras_unet_diffusion import DDIM, DiffusionModel, UNet
-from keras_unet_diffusion.generation import ImageGenerator
+from keras_unet_diffusion import DDIM, DiffusionModel, DiffusionProcess, UNet
+from keras_unet_diffusion.export.parity import denoise_cases, expected_outputs
+from keras_unet_diffusion.generation import ImageGenerator, network_inputs
 
 # Float32 roundings of a network's output, amplified by a few sampling steps
 # of a random network: other batch sizes and compilers take other kernels.
@@ -126,3 +127,19 @@ def test_labels_for_a_network_without_are_refused(small_network):
 def test_generate_works_on_a_model_that_was_never_compiled(small_network):
     model = DiffusionModel(small_network)
     assert model.generate(1, num_steps=1).shape == (1, 8, 8, 1)
+
+
+def test_a_network_that_asks_how_images_were_augmented_is_told_not_at_all():
+    network = randomize(UNet(**SMALL, augmentation_channels=3))
+    process = DiffusionProcess()
+    cases = denoise_cases(network, process, (8, 8, 1))
+    inputs = network_inputs(network, **cases)
+    np.testing.assert_array_equal(inputs["augmentation"], np.zeros((4, 3)))
+    images = ImageGenerator(network, process).generate(2, num_steps=2, seed=0)
+    assert np.isfinite(images).all()
+    # What an export compares with.
+    generate = {"num_images": np.int32(1), "num_steps": np.int32(1)}
+    generate["seed"] = np.int64(0)
+    sampler = DDIM(process.schedule)
+    outputs = expected_outputs(network, process, sampler, cases, generate)
+    np.testing.assert_array_equal(outputs["denoise"], network(inputs))

@@ -313,8 +313,10 @@ def test_bad_batches_are_refused(batch, message):
 def test_missing_labels_are_refused(small_model):
     with pytest.raises(ValueError, match="takes labels.*Received: none"):
         small_model.train_step((tf.zeros((4, 8, 8, 1)),))
-    with pytest.raises(ValueError, match=r"Received: shape \(4, 10\)"):
+    with pytest.raises(ValueError, match=r"float32 of shape \(4, 10\)"):
         small_model.train_step((tf.zeros((4, 8, 8, 1)), tf.zeros((4, 10))))
+    with pytest.raises(ValueError, match=r"float32 of shape \(4,\)"):
+        small_model.train_step((tf.zeros((4, 8, 8, 1)), tf.zeros(4)))
 
 
 def test_labels_beyond_the_classes_are_refused(small_model):
@@ -322,6 +324,8 @@ def test_labels_beyond_the_classes_are_refused(small_model):
         tf.errors.InvalidArgumentError, match="below the network's num_classes"
     ):
         small_model.test_step((tf.zeros((2, 8, 8, 1)), tf.constant([3, 10])))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not be negative"):
+        small_model.test_step((tf.zeros((2, 8, 8, 1)), tf.constant([3, -1])))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The command that converts checkpoints: `kud-convert`."""
 
+import json
 from pathlib import Path
 
 from absl import flags
@@ -7,7 +8,6 @@ from absl import flags
 from keras_unet_diffusion.cli.command import (
     check_given,
     check_place,
-    load_diffusion_model,
     run_command,
 )
 from keras_unet_diffusion.cli.train_flags import (
@@ -16,8 +16,14 @@ from keras_unet_diffusion.cli.train_flags import (
     SCHEDULES,
 )
 from keras_unet_diffusion.diffusion import DiffusionProcess
+from keras_unet_diffusion.functional_network import FunctionalNetwork
+from keras_unet_diffusion.generation import check_inputs
+from keras_unet_diffusion.magnitude_preserving_unet import (
+    MagnitudePreservingUNet,
+)
 from keras_unet_diffusion.model import DiffusionModel
-from keras_unet_diffusion.training import save_model
+from keras_unet_diffusion.published import PUBLISHED
+from keras_unet_diffusion.training import load_model, save_model
 from keras_unet_diffusion.unet import UNet
 from keras_unet_diffusion.weights import (
     find_layout,
@@ -32,6 +38,15 @@ From a checkpoint of diffusers, guided-diffusion, improved-diffusion, EDM or
 the original DDPM, or from a model of ours. To a .keras file, which kud-sample
 and kud-export take, or, with --layout, to another project's.
 """
+# How diffusers names our schedules and predictions.
+DIFFUSERS_SCHEDULES = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
+DIFFUSERS_PREDICTIONS = {
+    "epsilon": "noise",
+    "v_prediction": "velocity",
+    "sample": "image",
+}
+# Told the logarithm of the noise level, which no schedule here does.
+CONTINUOUS_LAYOUTS = ("edm", "edm2")
 EMA = {"auto": None, "averaged": True, "raw": False}
 
 
@@ -56,7 +71,7 @@ def define_flags(values):
     flags.DEFINE_enum(
         "layout",
         None,
-        ["diffusers", "guided_diffusion", "edm", "ddpm"],
+        ["diffusers", "guided_diffusion", "edm", "edm2", "ddpm"],
         "Whose names to write, unless out is a .keras file.",
         **to,
     )
@@ -69,6 +84,13 @@ def define_flags(values):
         ["legacy", "new"],
         "Order of queries, keys and values in a checkpoint of guided- or "
         "improved-diffusion.",
+        **to,
+    )
+    flags.DEFINE_enum(
+        "written_qkv_order",
+        "new",
+        ["legacy", "new"],
+        "The order to write with --layout=guided_diffusion.",
         **to,
     )
     for name, what in (
@@ -87,45 +109,75 @@ def define_flags(values):
         "Which weights to read; auto prefers averaged ones.",
         **to,
     )
-    flags.DEFINE_enum(
-        "schedule",
-        "linear",
-        list(SCHEDULES),
-        "Schedule that the network was trained with, for a .keras file.",
-        **to,
-    )
-    flags.DEFINE_enum(
-        "prediction",
-        "noise",
-        list(PREDICTIONS),
-        "What the network predicts, for a .keras file.",
-        **to,
-    )
+    for name, choices in (
+        ("schedule", SCHEDULES),
+        ("prediction", PREDICTIONS),
+    ):
+        flags.DEFINE_enum(
+            name,
+            None,
+            list(choices),
+            f"The {name} that the network was trained with, for a .keras "
+            "file; by default what the preset or a scheduler beside the "
+            "weights says.",
+            **to,
+        )
 
 
 def convert(values):
     """Converts as the flags say; the command without its error handling."""
     check_given(values, "checkpoint", "out")
     check_place("out", Path(values.out).parent)
-    if Path(values.out).suffix == ".keras":
-        if values.layout or _is_ours(values.checkpoint):
-            raise ValueError(
-                "A .keras file is made from another project's checkpoint, in "
-                f"one layout. Received: --checkpoint={values.checkpoint}, "
-                f"--layout={values.layout} and --out={values.out}. Leave "
-                "--layout out, or choose another --out."
-            )
-        _write_keras(values)
+    if Path(values.out).suffix != ".keras":
+        check_given(values, "layout")
+        _write_layout(values)
         return
-    check_given(values, "layout")
-    network = _read_network(values)
-    order = values.qkv_order if values.layout == "guided_diffusion" else None
+    if values.layout or _is_ours(values.checkpoint):
+        raise ValueError(
+            "A .keras file is made from another project's checkpoint, in one "
+            f"layout. Received: --checkpoint={values.checkpoint}, --layout="
+            f"{values.layout} and --out={values.out}. Leave --layout out, or "
+            "choose another --out."
+        )
+    _write_keras(values)
+
+
+def _write_layout(values):
+    if _is_ours(values.checkpoint):
+        network = _our_network(values.checkpoint)
+    else:
+        network = _their_network(values, _open(values))
+    is_guided = values.layout == "guided_diffusion"
+    order = values.written_qkv_order if is_guided else None
     save_checkpoint(network, values.out, values.layout, qkv_order=order)
     print(f"The weights are in {values.out}.")
-    if values.layout == "guided_diffusion":
+    if is_guided:
         print("Arguments of the network there:")
-        for name, value in guided_arguments(network, order or "new").items():
+        for name, value in guided_arguments(network, order).items():
             print(f"  {name}={value!r}")
+
+
+def _write_keras(values):
+    checkpoint = _open(values)
+    layout = find_layout(checkpoint.shapes).name
+    process = None
+    if layout not in CONTINUOUS_LAYOUTS:
+        process = _process(values)
+    network = _their_network(values, checkpoint)
+    if process is None or "low_resolution_images" in network.input:
+        save_model(network, values.out)
+        print(
+            f"The network alone is in {values.out}: no DiffusionModel can "
+            f"call one of its kind yet. keras.saving.load_model loads it."
+        )
+        return
+    check_inputs(network)
+    save_model(DiffusionModel(network, process), values.out)
+    print(
+        f"The model is in {values.out}: {network.count_params():,} parameters, "
+        f"{process.schedule!r}, {process.prediction!r}. kud-sample and "
+        "kud-export take it."
+    )
 
 
 def _is_ours(path):
@@ -133,59 +185,97 @@ def _is_ours(path):
     return path.suffix == ".keras" or (path / FLAG_FILE).exists()
 
 
-def _write_keras(values):
-    network = _read_network(values)
-    if find_layout(open_checkpoint(values.checkpoint).shapes).name == "edm":
-        save_model(network, values.out)
-        print(
-            f"The network is in {values.out}. EDM's networks are told a "
-            "quarter of the logarithm of the noise level, so this is the "
-            "network alone: keras.saving.load_model loads it."
+def _our_network(path):
+    """The network, averaged if there is an average, of a file of ours."""
+    path = Path(path)
+    model = load_model(path)
+    network = getattr(model, "ema_network", model)
+    if not isinstance(network, FunctionalNetwork):
+        raise ValueError(
+            "Only networks of this library have counterparts in others. "
+            f"Received: --checkpoint={path} with a {type(network).__name__}. "
+            "Pass a file with a UNet or a model around one."
         )
-        return
-    process = DiffusionProcess(
-        SCHEDULES[values.schedule](), PREDICTIONS[values.prediction]()
-    )
-    save_model(DiffusionModel(network, process), values.out)
-    print(
-        f"The model is in {values.out}: {network.count_params():,} parameters, "
-        f"{values.schedule} schedule, {values.prediction} prediction. "
-        "kud-sample and kud-export take it."
-    )
+    return network
 
 
-def _read_network(values):
-    """The network of --checkpoint, ours or another project's."""
-    path = Path(values.checkpoint)
-    if _is_ours(path):
-        network = load_diffusion_model(path).ema_network
-        if not isinstance(network, UNet):
-            raise ValueError(
-                "Only a UNet has counterparts in other projects. Received: "
-                f"--checkpoint={path} with a {type(network).__name__}."
-            )
-        return network
-    given = {
+def _open(values):
+    return open_checkpoint(values.checkpoint, ema=EMA[values.ema])
+
+
+def _their_network(values, checkpoint):
+    """The network of another project's checkpoint."""
+    kinds = {"edm2": MagnitudePreservingUNet}
+    kind = kinds.get(find_layout(checkpoint.shapes).name, UNet)
+    arguments = {
         name: values[name].value
         for name in (
             "num_heads",
             "num_head_channels",
             "image_size",
             "super_resolution_factor",
+            "qkv_order",
         )
         if values[name].value is not None
     }
     if values.preset:
-        return UNet.from_preset(
-            values.preset,
-            weights=path,
-            qkv_order=values.qkv_order,
-            ema=EMA[values.ema],
-            **given,
+        return kind.from_preset(values.preset, weights=checkpoint, **arguments)
+    return kind.from_checkpoint(checkpoint, **arguments)
+
+
+def _process(values):
+    """The process that a network was trained with, a `DiffusionProcess`."""
+    published = PUBLISHED.get(values.preset)
+    known = _diffusers_scheduler(values.checkpoint)
+    if published is not None and published.schedule is not None:
+        known = {"schedule": published.schedule, "prediction": "noise"}
+    names = {
+        name: values[name].value or known.get(name)
+        for name in ("schedule", "prediction")
+    }
+    missing = [f"--{name}" for name, value in names.items() if not value]
+    if missing:
+        raise ValueError(
+            "Weights do not tell how a network was trained. Received: "
+            f"--checkpoint={values.checkpoint} without "
+            f"{' and '.join(missing)}. Pass them: DDPM is linear and "
+            "noise, ADM at 64x64 cosine and noise."
         )
-    return UNet.from_checkpoint(
-        path, qkv_order=values.qkv_order, ema=EMA[values.ema], **given
+    return DiffusionProcess(
+        SCHEDULES[names["schedule"]](), PREDICTIONS[names["prediction"]]()
     )
+
+
+def _diffusers_scheduler(path):
+    """What a scheduler of diffusers beside the weights says, by flag."""
+    for place in (".", "scheduler", "../scheduler"):
+        file = Path(path) / place / "scheduler_config.json"
+        if not file.is_file():
+            continue
+        try:
+            config = json.loads(file.read_text())
+        except ValueError as error:
+            raise ValueError(
+                "The scheduler's configuration is no JSON. Received: "
+                f"{file} ({error}). Mend it, or remove it and pass --schedule "
+                "and --prediction."
+            ) from None
+        usual = {
+            "num_train_timesteps": 1000,
+            "beta_start": 1e-4,
+            "beta_end": 0.02,
+        }
+        if any(config.get(x, usual[x]) != usual[x] for x in usual):
+            return {}
+        return {
+            "schedule": DIFFUSERS_SCHEDULES.get(
+                config.get("beta_schedule", "linear")
+            ),
+            "prediction": DIFFUSERS_PREDICTIONS.get(
+                config.get("prediction_type", "epsilon")
+            ),
+        }
+    return {}
 
 
 def main(argv=None):
