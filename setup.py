@@ -45,7 +45,12 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         # Other libraries to check against; the tests pass without them.
         "interop": ["diffusers>=0.36", "hypothesis>=6.100", "torch>=2.6"],
-        "test": ["pytest>=8.0", "ruff>=0.9", "build>=1.2"],
+        "test": [
+            "build>=1.2",
+            "pytest>=8.0",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+        ],
     },
     entry_points={
         "console_scripts": [

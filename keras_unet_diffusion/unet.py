@@ -328,7 +328,7 @@ class UNet(FunctionalNetwork):
             **arguments: constructor arguments that the file does not tell
                 (for guided- and improved-diffusion `num_heads` or
                 `num_head_channels`; `image_size`, `dropout`), or that shall
-                be others.
+                be others, unless a config beside the weights says otherwise.
 
         Returns:
             A `UNet`.

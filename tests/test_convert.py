@@ -83,9 +83,7 @@ def test_a_checkpoint_of_openai_becomes_a_model_that_generates(
     assert model.generate(1, num_steps=1, seed=0).shape == (1, 8, 8, 3)
 
 
-def test_openai_to_diffusers_keeps_every_number(
-    network, openai_file, tmp_path
-):
+def test_openai_to_diffusers_keeps_every_number(network, openai_file, tmp_path):
     out = tmp_path / "for_diffusers"
     status = run(
         f"checkpoint={openai_file}",

@@ -7,7 +7,10 @@ from keras_unet_diffusion.weights.diffusers_folder import (
 )
 from keras_unet_diffusion.weights.guided_diffusion import guided_arguments
 from keras_unet_diffusion.weights.npz_file import write_npz
-from keras_unet_diffusion.weights.opening import open_checkpoint
+from keras_unet_diffusion.weights.opening import (
+    open_checkpoint,
+    opened,
+)
 from keras_unet_diffusion.weights.safetensors_file import write_safetensors
 from keras_unet_diffusion.weights.saving import save_checkpoint
 from keras_unet_diffusion.weights.torch_file import write_torch
@@ -27,6 +30,7 @@ __all__ = [
     "infer_arguments",
     "load_checkpoint_into",
     "open_checkpoint",
+    "opened",
     "save_checkpoint",
     "write_diffusers_folder",
     "write_npz",

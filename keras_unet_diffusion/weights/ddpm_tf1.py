@@ -105,12 +105,15 @@ class DDPMLayout(Layout):
 
     def arguments(self, checkpoint, qkv_order=None, **given):
         shapes = self.named_shapes(checkpoint)
-        levels = shapes.numbers(r"down_(\d+)/block_0/conv2/W")
+        # Without any, the first is what is reported to be missing.
+        levels = shapes.numbers(r"down_(\d+)/block_0/conv2/W") or [0]
         blocks = shapes.numbers(r"down_0/block_(\d+)/conv2/W")
-        base, embedding_channels = shapes["temb/dense0/W"]
-        stem = shapes["conv_in/W"]
-        channels = [shapes[f"down_{x}/block_0/conv2/W"][3] for x in levels]
-        output_channels = shapes["conv_out/W"][3]
+        base, embedding_channels = shapes.of("temb/dense0/W", 2)
+        stem = shapes.of("conv_in/W", 4)
+        channels = [
+            shapes.of(f"down_{x}/block_0/conv2/W", 4)[3] for x in levels
+        ]
+        output_channels = shapes.of("conv_out/W", 4)[3]
         has_conv = "down_0/downsample/conv/W" in shapes or len(levels) == 1
         downsampling = "strided_conv" if has_conv else "average_pool"
         return {

@@ -2,6 +2,7 @@
 
 import re
 
+from keras_unet_diffusion.weights.diffusers_comparison import compare_config
 from keras_unet_diffusion.weights.diffusers_config import (
     arguments_from_config,
     check_network,
@@ -86,4 +87,9 @@ class DiffusersLayout(Layout):
                 "the config.json beside the weights, or load the weights into "
                 "a network that you build."
             )
-        return arguments_from_config(checkpoint.config) | given
+        found = arguments_from_config(checkpoint.config, checkpoint.path)
+        return found | given
+
+    def check_config(self, network, checkpoint):
+        if checkpoint.config is not None:
+            compare_config(network, checkpoint.config, checkpoint.path)

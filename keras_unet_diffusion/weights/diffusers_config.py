@@ -1,5 +1,10 @@
 """The config.json of diffusers' `UNet2DModel` and our arguments, both ways."""
 
+from keras_unet_diffusion.weights.diffusers_keys import (
+    CLASS_NAME,
+    DEFAULTS,
+    check_types,
+)
 from keras_unet_diffusion.weights.limits import (
     PLAIN_LIMITS,
     check_limits,
@@ -13,39 +18,6 @@ from keras_unet_diffusion.weights.network_parts import (
     level_channels,
 )
 
-CLASS_NAME = "UNet2DModel"
-# What the class takes for a key that is not in the file (release 0.42.1).
-DEFAULTS = {
-    "sample_size": None,
-    "in_channels": 3,
-    "out_channels": 3,
-    "center_input_sample": False,
-    "time_embedding_type": "positional",
-    "time_embedding_dim": None,
-    "freq_shift": 0,
-    "flip_sin_to_cos": True,
-    "down_block_types": ("DownBlock2D", *3 * ("AttnDownBlock2D",)),
-    "mid_block_type": "UNetMidBlock2D",
-    "up_block_types": (*3 * ("AttnUpBlock2D",), "UpBlock2D"),
-    "block_out_channels": (224, 448, 672, 896),
-    "layers_per_block": 2,
-    "mid_block_scale_factor": 1,
-    "downsample_padding": 1,
-    "downsample_type": "conv",
-    "upsample_type": "conv",
-    "dropout": 0.0,
-    "act_fn": "silu",
-    # Channels per head; null means one head of all channels.
-    "attention_head_dim": 8,
-    "norm_num_groups": 32,
-    "attn_norm_num_groups": None,
-    "norm_eps": 1e-5,
-    "resnet_time_scale_shift": "default",
-    "add_attention": True,
-    "class_embed_type": None,
-    "num_class_embeds": None,
-    "num_train_timesteps": None,
-}
 # Keys of which only some values can be expressed by `UNet`.
 POSSIBLE = {
     "center_input_sample": (False,),
@@ -86,31 +58,32 @@ LIMITS = PLAIN_LIMITS | {
 }
 
 
-def arguments_from_config(config):
+def arguments_from_config(config, path):
     """The `UNet` arguments of a diffusers network.
 
     Args:
         config: dict, contents of its config.json.
+        path: the checkpoint that it belongs to, for errors.
 
     Returns:
         Dict of `UNet` arguments.
 
     Raises:
-        ValueError: `UNet` cannot express the network; the message names the
-            keys of the config and what they say.
+        ValueError: a value is not of its key's type, or `UNet` cannot
+            express the network; the message names the keys of the config and
+            what they say.
     """
     given_class = config.get("_class_name", CLASS_NAME)
     if given_class != CLASS_NAME:
         _refuse([f"_class_name={given_class!r} (must be {CLASS_NAME!r})"])
     config = DEFAULTS | config
+    check_types(config, path)
     _refuse(
         f"{key}={config[key]!r} (must be "
         f"{' or '.join(repr(x) for x in possible)})"
         for key, possible in POSSIBLE.items()
         if config[key] not in possible
     )
-    if config["norm_num_groups"] is None:
-        _refuse(["norm_num_groups=None (must be a number)"])
     channels = config["block_out_channels"]
     size = config["sample_size"]
     if not isinstance(size, int) or size % 2 ** (len(channels) - 1):

@@ -8,7 +8,11 @@ from keras_unet_diffusion.weights.limits import (
     check_limits,
     width_problems,
 )
-from keras_unet_diffusion.weights.named_shapes import multiplier, unless
+from keras_unet_diffusion.weights.named_shapes import (
+    check_heads,
+    multiplier,
+    unless,
+)
 from keras_unet_diffusion.weights.network_parts import level_channels
 from keras_unet_diffusion.weights.tensor_map import (
     DENSE,
@@ -28,6 +32,8 @@ LIMITS = COMMON_LIMITS | {
     "super_resolution_factor": (None,),
     "null_label": (None, "zero"),
 }
+# What EDM's ADM takes for heads, unless it was changed there.
+HEAD_CHANNELS = 64
 # What `UNet` must be told for "SongUNet": DDPM++ and NCSN++.
 SONG = {
     "num_heads": 1,
@@ -49,7 +55,6 @@ DHARIWAL = {
     "resampling_shortcut": "identity",
     "decoder_attention": "all",
     "label_embedding": "table",
-    "num_head_channels": 64,
     "noise_level_embedding": "sinusoidal",
     "embedding_order": "cos_sin",
     "frequency_shift": 0,
@@ -140,12 +145,14 @@ class EDMLayout(Layout):
             kind = dict(SONG)
             if network.noise_level_embedding == "sinusoidal":
                 kind |= SONG_WAVES
-            widths = (None, 4 * base, base)
+            problems = width_problems(network, None, 4 * base, base)
         else:
             kind = dict(DHARIWAL)
-            widths = (base, 4 * base, level_channels(network)[0])
+            first = level_channels(network)[0]
+            problems = width_problems(network, base, 4 * base, first)
+            if network.num_head_channels is None:
+                problems.append("num_head_channels=None (must be a number)")
         limits = LIMITS | {x: (value,) for x, value in kind.items()}
-        problems = width_problems(network, *widths)
         if network.image_size is None:
             problems.append("image_size=None (must be a number of pixels)")
         check_limits(network, self.name, limits, problems)
@@ -154,6 +161,9 @@ class EDMLayout(Layout):
         shapes = self.named_shapes(checkpoint)
         if "out_norm.weight" in shapes:
             kind = DHARIWAL | {"initialization": "adm"}
+            head_channels = given.get("num_head_channels", HEAD_CHANNELS)
+            kind["num_head_channels"] = head_channels
+            check_heads(head_channels, _attention_channels(shapes))
         else:
             kind = _song_arguments(shapes)
         found = _levels(shapes) | kind
@@ -162,9 +172,10 @@ class EDMLayout(Layout):
             checkpoint, shapes, prefix
         )
         if "map_label.weight" in shapes:
-            found["num_classes"] = shapes["map_label.weight"][1]
+            found["num_classes"] = shapes.of("map_label.weight", 2)[1]
         if "map_augment.weight" in shapes:
-            found["augmentation_channels"] = shapes["map_augment.weight"][1]
+            _, length = shapes.of("map_augment.weight", 2)
+            found["augmentation_channels"] = length
         return found | given
 
 
@@ -209,15 +220,17 @@ def _levels(shapes):
     sizes = shapes.numbers(r"enc\.(\d+)x\d+_block0\.norm0\.weight")[::-1]
     image_size = sizes[0] if sizes else 0
     top = f"enc.{image_size}x{image_size}"
-    stem_channels, image_channels, _, _ = shapes[f"{top}_conv.weight"]
+    stem_channels, image_channels, _, _ = shapes.of(f"{top}_conv.weight", 4)
     is_song = "out_norm.weight" not in shapes
-    embedding_channels, noise_channels = shapes["map_layer0.weight"]
+    embedding_channels, noise_channels = shapes.of("map_layer0.weight", 2)
     base = stem_channels if is_song else noise_channels
-    channels = [shapes[f"enc.{x}x{x}_block0.conv1.weight"][0] for x in sizes]
+    channels = [
+        shapes.of(f"enc.{x}x{x}_block0.conv1.weight", 4)[0] for x in sizes
+    ]
     output = (
         f"dec.{image_size}x{image_size}_aux_conv" if is_song else "out_conv"
     )
-    output_channels = shapes[f"{output}.weight"][0]
+    output_channels = shapes.of(f"{output}.weight", 4)[0]
     blocks = shapes.numbers(top + r"_block(\d+)\.norm0\.weight")
     return {
         "image_size": image_size,
@@ -238,12 +251,24 @@ def _levels(shapes):
     }
 
 
+def _attention_channels(shapes):
+    """Channels wherever there is attention, a set of int."""
+    projections = shapes.matching(r".*\.qkv\.weight")
+    return {shapes.of(match.string, 4)[1] for match in projections}
+
+
 def _resampling_kernel(checkpoint, shapes, prefix):
     """The kernel that a constant of the file is the outer product of."""
     names = shapes.matching(r".*\.resample_filter")
     if not names:
         return (1, 1)
     name = prefix + names[0].string
+    shape = tuple(checkpoint.shapes[name])
+    if shape != (1, 1, *2 * shape[-1:]):
+        raise ValueError(
+            "A resampling filter is a square. Received: "
+            f"{name} of the shape {shape}. Use an undamaged file."
+        )
     kernel = checkpoint.read(name)[0, 0].sum(axis=0)
     if not (np.isfinite(kernel).all() and kernel[0] > 0):
         raise ValueError(

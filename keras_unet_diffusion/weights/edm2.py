@@ -3,7 +3,10 @@
 import re
 
 from keras_unet_diffusion.weights.layout import Layout
-from keras_unet_diffusion.weights.named_shapes import multiplier
+from keras_unet_diffusion.weights.named_shapes import (
+    check_heads,
+    multiplier,
+)
 from keras_unet_diffusion.weights.tensor_map import (
     CONV,
     DENSE,
@@ -12,6 +15,9 @@ from keras_unet_diffusion.weights.tensor_map import (
     qkv_kernel,
     qkv_rows,
 )
+
+# What EDM2 takes for heads, unless it was changed there.
+HEAD_CHANNELS = 64
 
 
 class EDM2Layout(Layout):
@@ -113,10 +119,16 @@ class EDM2Layout(Layout):
         sizes = shapes.numbers(r"enc\.(\d+)x\d+_block0\.conv_res0\.weight")
         sizes = sizes[::-1]
         top = f"enc.{sizes[0]}x{sizes[0]}" if sizes else "enc"
-        base, channels_in, _, _ = shapes[f"{top}_conv.weight"]
+        base, channels_in, _, _ = shapes.of(f"{top}_conv.weight", 4)
         channels = [
-            shapes[f"enc.{x}x{x}_block0.conv_res1.weight"][0] for x in sizes
+            shapes.of(f"enc.{x}x{x}_block0.conv_res1.weight", 4)[0]
+            for x in sizes
         ]
+        projections = shapes.matching(r".*\.attn_qkv\.weight")
+        head_channels = given.get("num_head_channels", HEAD_CHANNELS)
+        check_heads(
+            head_channels, {shapes.of(x.string, 4)[1] for x in projections}
+        )
         found = {
             "image_size": sizes[0],
             # Beside the image there is a channel of ones.
@@ -131,9 +143,10 @@ class EDM2Layout(Layout):
                 for x in sizes
                 if f"enc.{x}x{x}_block0.attn_qkv.weight" in shapes
             ),
+            "num_head_channels": head_channels,
         }
         if "emb_label.weight" in shapes:
-            found["num_classes"] = shapes["emb_label.weight"][1]
+            found["num_classes"] = shapes.of("emb_label.weight", 2)[1]
         return found | given
 
 

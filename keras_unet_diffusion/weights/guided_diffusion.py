@@ -130,7 +130,7 @@ class GuidedDiffusionLayout(Layout):
             "initialization": "adm",
         }
         if "label_emb.weight" in shapes:
-            found["num_classes"] = shapes["label_emb.weight"][0]
+            found["num_classes"] = shapes.of("label_emb.weight", 2)[0]
         unknown = _heads_problems(shapes, qkv_order, given)
         images, image_problems = _images(shapes, given)
         unknown += image_problems
@@ -201,13 +201,13 @@ def _levels(shapes):
         )
     per_level = num_entries // num_levels
     first_blocks = [1 + level * per_level for level in range(num_levels)]
-    base = shapes["time_embed.0.weight"][1]
-    embedding_channels = shapes["time_embed.0.weight"][0]
+    base = shapes.of("time_embed.0.weight", 2)[1]
+    embedding_channels = shapes.of("time_embed.0.weight", 2)[0]
     channels = [
-        shapes[f"input_blocks.{block}.0.out_layers.0.weight"][0]
+        shapes.of(f"input_blocks.{block}.0.out_layers.0.weight", 1)[0]
         for block in first_blocks
     ]
-    injection = shapes["input_blocks.1.0.emb_layers.1.weight"]
+    injection = shapes.of("input_blocks.1.0.emb_layers.1.weight", 2)
     downsampling = "average_pool" if num_gaps else "strided_conv"
     if blocks:
         downsampling = "residual_block"
@@ -229,8 +229,8 @@ def _levels(shapes):
 
 def _images(shapes, given):
     """Channels in and out, and what is not certain about them."""
-    channels_in = shapes["input_blocks.0.0.weight"][1]
-    channels_out = shapes["out.2.weight"][0]
+    channels_in = shapes.of("input_blocks.0.0.weight", 4)[1]
+    channels_out = shapes.of("out.2.weight", 4)[0]
     problems = []
     image_channels = given.get("image_channels")
     if image_channels is None:
@@ -259,7 +259,7 @@ def _images(shapes, given):
 def _heads_problems(shapes, qkv_order, given):
     """What is not known about the heads of attention."""
     channels = [
-        shapes[match.string][0] // 3
+        shapes.of(match.string, 3)[0] // 3
         for match in shapes.matching(r".*\.qkv\.weight")
     ]
     num_heads = given.get("num_heads")

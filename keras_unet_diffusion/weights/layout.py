@@ -116,6 +116,13 @@ class Layout(abc.ABC):
     def check(self, network):
         """Raises a `ValueError` for what the project cannot express."""
 
+    def check_config(self, network, checkpoint):
+        """Raises a `ValueError` if a config beside the tensors disagrees.
+
+        Most projects keep none.
+        """
+        return
+
     @abc.abstractmethod
     def place(self, part, network):
         """Name of a `Part` of the network, without the prefix."""

@@ -35,7 +35,7 @@ def check_limits(network, layout_name, limits, problems=()):
     problems = list(problems)
     for argument, possible in limits.items():
         value = getattr(network, argument)
-        if value not in possible and _matters(argument, network):
+        if value not in possible and has_effect(argument, network):
             wanted = " or ".join(repr(x) for x in possible)
             problems.append(f"{argument}={value!r} (must be {wanted})")
     if problems:
@@ -61,8 +61,8 @@ def width_problems(network, noise_channels, embedding_channels, stem_channels):
     return problems
 
 
-def _matters(argument, network):
-    """Whether an argument has an effect on this network at all."""
+def has_effect(argument, network):
+    """Whether an argument has an effect on this network at all, bool."""
     if argument in ("label_embedding", "null_label"):
         return network.num_classes is not None
     if argument == "resampling_shortcut":

@@ -23,14 +23,23 @@ class NamedShapes:
     def __contains__(self, name):
         return name in self._shapes
 
-    def __getitem__(self, name):
+    def of(self, name, num_dimensions):
+        """The shape of a tensor, which must be there and of that length."""
         if name not in self._shapes:
             raise ValueError(
                 "The checkpoint lacks a tensor from which the architecture "
                 f"is read. Received: a file without {name}. Check that the "
                 "file is whole and of the layout that was asked for."
             )
-        return self._shapes[name]
+        shape = tuple(self._shapes[name])
+        if len(shape) != num_dimensions:
+            raise ValueError(
+                "A tensor from which the architecture is read is of another "
+                f"kind. Received: {name} of the shape {shape}, where "
+                f"{num_dimensions} dimensions are expected. Check that the "
+                "file is whole and of the layout that was asked for."
+            )
+        return shape
 
     def matching(self, pattern):
         """Matches of a regular expression with whole names, a list."""
@@ -59,6 +68,23 @@ def exact_widths(channels):
     if any(base * multiplier(x, base) != x for x in channels):
         base = math.gcd(*channels)
     return base, tuple(multiplier(x, base) for x in channels)
+
+
+def check_heads(head_channels, attention_channels):
+    """Raises a `ValueError` for heads that do not make up the channels.
+
+    Args:
+        head_channels: int, channels of one head, or None for one head.
+        attention_channels: the different channels that heads share.
+    """
+    channels = sorted(attention_channels)
+    if head_channels and any(x % head_channels for x in channels):
+        raise ValueError(
+            "The channels of an attention head must divide the channels with "
+            f"attention. Received: heads of {head_channels} for {channels}. "
+            "Pass num_head_channels, which the file does not tell, as the "
+            "network was made with it."
+        )
 
 
 def unless(value, default):

@@ -7,13 +7,12 @@ import zipfile
 import numpy as np
 from numpy.lib import format as npy_format
 
-from keras_unet_diffusion.files import written_whole
 from keras_unet_diffusion.weights.checkpoint import (
     Checkpoint,
     as_written,
     refusing_damage,
 )
-from keras_unet_diffusion.weights.zip_archive import open_zip
+from keras_unet_diffusion.weights.zip_archive import new_zip, open_zip
 
 _SUFFIX = ".npy"
 # Others of zip's methods unpack a whole block whatever size was declared.
@@ -104,10 +103,7 @@ def write_npz(path, tensors):
     ```
     """
     tensors = as_written(tensors)
-    with (
-        written_whole(path) as temporary,
-        zipfile.ZipFile(temporary, "w") as archive,
-    ):
+    with new_zip(path) as archive:
         for name, array in tensors.items():
             with archive.open(name + _SUFFIX, "w", force_zip64=True) as file:
                 npy_format.write_array(file, array, allow_pickle=False)

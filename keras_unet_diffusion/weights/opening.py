@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from keras_unet_diffusion.weights.checkpoint import (
+    Checkpoint,
     CheckpointError,
     refusing_damage,
 )
@@ -25,6 +26,10 @@ from keras_unet_diffusion.weights.torch_containers import LEGACY_START
 from keras_unet_diffusion.weights.torch_file import TorchFile
 from keras_unet_diffusion.weights.zip_archive import ZIP_START, open_zip
 
+# How an HDF5 file starts, which a `.weights.h5` is.
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
+# Members of the zip file that Keras saves a model as.
+_KERAS_MEMBERS = {"metadata.json", "config.json"}
 _FORMATS = (
     "Pass a .safetensors, .npz or PyTorch file, a folder of diffusers with "
     f"its {CONFIG_NAME}, or the prefix of a TensorFlow checkpoint."
@@ -33,6 +38,13 @@ _FORMATS = (
 _POINTER_START = b"version https://git-lfs"
 # Folders in which diffusers keeps a network within a pipeline or a run.
 _RAW_FOLDER, _AVERAGED_FOLDER = "unet", "unet_ema"
+
+
+def opened(checkpoint, ema=None):
+    """A `Checkpoint`, or the one at a path: see `open_checkpoint`."""
+    if isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    return open_checkpoint(checkpoint, ema=ema)
 
 
 def open_checkpoint(path, ema=None):
@@ -144,7 +156,24 @@ def _open_file(path, ema):
             path,
             "Fetch the real one by `git lfs pull`, or download it again.",
         )
-    if start.startswith(LEGACY_START) or _is_torch_zip(path, start):
+    if start.startswith(_HDF5_START):
+        raise CheckpointError(
+            "The file is of no known format of another project but holds "
+            "weights as Keras saves them",
+            path,
+            "Load it into the network that it is of, by UNet.from_preset(name, "
+            'weights="x.weights.h5") or network.load_weights("x.weights.h5").',
+        )
+    members = _zip_members(path, start)
+    if members >= _KERAS_MEMBERS:
+        raise CheckpointError(
+            "The file is a whole model of Keras",
+            path,
+            "Load it by keras.saving.load_model(path); get_weights and "
+            "set_weights take weights from one network to another.",
+        )
+    is_torch = any(name.endswith("/data.pkl") for name in members)
+    if is_torch or start.startswith(LEGACY_START):
         return TorchFile(path, ema, config)
     if start.startswith(ZIP_START):
         _refuse_ema(ema, path)
@@ -156,11 +185,12 @@ def _open_file(path, ema):
     raise CheckpointError(*_unknown(path, start))
 
 
-def _is_torch_zip(path, start):
+def _zip_members(path, start):
+    """Names of what is in a zip file that does not say it is numpy's."""
     if not start.startswith(ZIP_START) or path.suffix == ".npz":
-        return False
+        return set()
     with open_zip(path) as archive:
-        return any(n.endswith("/data.pkl") for n in archive.namelist())
+        return set(archive.namelist())
 
 
 def _refuse_ema(ema, path):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_unet_diffusion.files import written_whole
 from keras_unet_diffusion.weights.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -18,7 +17,7 @@ from keras_unet_diffusion.weights.torch_containers import (
     ZipContainer,
 )
 from keras_unet_diffusion.weights.torch_tensors import TensorReference
-from keras_unet_diffusion.weights.zip_archive import ZIP_START
+from keras_unet_diffusion.weights.zip_archive import ZIP_START, new_zip
 
 # Under what keys training scripts keep weights, and averages of them.
 _RAW_KEYS = ("state_dict", "model_state_dict", "model")
@@ -178,11 +177,7 @@ def write_torch(path, tensors):
     """
     tensors = as_written(tensors)
     stem = Path(path).stem
-    with (
-        written_whole(path) as temporary,
-        # Not compressed, because PyTorch maps the numbers into memory.
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
-    ):
+    with new_zip(path) as archive:
 
         def write(name, data):
             member = zipfile.ZipInfo(f"{stem}/{name}", date_time=_DATE)

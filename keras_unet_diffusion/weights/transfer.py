@@ -7,6 +7,7 @@ from keras_unet_diffusion.weights.diffusers import DiffusersLayout
 from keras_unet_diffusion.weights.edm import EDMLayout
 from keras_unet_diffusion.weights.edm2 import EDM2Layout
 from keras_unet_diffusion.weights.guided_diffusion import GuidedDiffusionLayout
+from keras_unet_diffusion.weights.size_bounds import check_shapes, check_size
 
 LAYOUTS = (
     GuidedDiffusionLayout(),
@@ -64,7 +65,8 @@ def infer_arguments(checkpoint, layout=None, qkv_order=None, **given):
 
     Raises:
         ValueError: something is missing that only the caller can know (the
-            message lists all of it), or no `UNet` can express the network.
+            message lists all of it), or no `UNet` can express the network,
+            or it would be larger than the checkpoint.
 
     Example:
 
@@ -78,7 +80,11 @@ def infer_arguments(checkpoint, layout=None, qkv_order=None, **given):
     """
     layout = find_layout(checkpoint.shapes, layout)
     layout.refuse_qkv_order(qkv_order)
-    return layout.arguments(checkpoint, qkv_order=qkv_order, **given)
+    check_shapes(checkpoint)
+    arguments = layout.arguments(checkpoint, qkv_order=qkv_order, **given)
+    # Before anyone builds the network, at whatever size a file may claim.
+    check_size(arguments, checkpoint)
+    return arguments
 
 
 def load_checkpoint_into(network, checkpoint, layout=None, qkv_order=None):
@@ -95,8 +101,10 @@ def load_checkpoint_into(network, checkpoint, layout=None, qkv_order=None):
 
     Raises:
         ValueError: tensors are missing, left over, of other shapes or not
-            finite, or the layout cannot express the network. The network is
-            then as it was before.
+            finite, or the layout cannot express the network, or diffusers'
+            config.json is of another one. The network is then as it was
+            before. `checkpoint.config = None` leaves a wrong config.json
+            aside.
     """
     layout = find_layout(checkpoint.shapes, layout)
     entries = _entries_of_all_weights(layout, network, qkv_order)
@@ -107,6 +115,7 @@ def load_checkpoint_into(network, checkpoint, layout=None, qkv_order=None):
         for name in used
     }
     _check_names_and_shapes(checkpoint, used, names, entries, prefix)
+    layout.check_config(network, checkpoint)
     # Read to the end before anything is assigned: a load either succeeds or
     # leaves the network alone.
     values, not_finite = [], []

@@ -1,8 +1,11 @@
-"""Opening zip files, which .npz and .pt files are."""
+"""Reading and writing zip files, which .npz and .pt files are."""
 
+import contextlib
 import os
 import struct
 import zipfile
+
+from keras_unet_diffusion.files import written_whole
 
 ZIP_START = b"PK\x03\x04"
 _END_START = b"PK\x05\x06"
@@ -38,3 +41,20 @@ def open_zip(path):
     if len(set(names)) != len(names):
         raise ValueError("two of its members bear the same name")
     return archive
+
+
+@contextlib.contextmanager
+def new_zip(path):
+    """A `zipfile.ZipFile` to fill, which then replaces a file at once.
+
+    Nothing is compressed: it gains a tenth, and PyTorch maps the numbers of a
+    file into memory.
+
+    Args:
+        path: file.
+    """
+    with (
+        written_whole(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        yield archive
