@@ -48,6 +48,14 @@ def test_the_content_and_not_the_suffix_tells_the_format(
     assert_equal(contents(path), {"a": NUMBERS.reshape(2, 3)})
 
 
+def test_tensors_that_claim_more_than_is_stored_are_refused(tmp_path):
+    views = {f"w{k}": tensor((6,), (1,), 6) for k in range(3)}
+    path = tmp_path / "model.pt"
+    write_zip(path, program(mapping(**views)), {"0": NUMBERS.tobytes()})
+    with pytest.raises(ValueError, match="72 bytes where 24 are stored"):
+        open_checkpoint(path)
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_views_of_one_storage_are_read_by_their_strides(legacy, tmp_path):
     opcodes = program(

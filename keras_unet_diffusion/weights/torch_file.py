@@ -1,5 +1,6 @@
 """Checkpoints as PyTorch writes them: .pt, .pth, .bin and .ckpt files."""
 
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -27,6 +28,8 @@ _PARALLEL_PREFIX = "module."
 
 # The version of the archive, as PyTorch has written it since 1.6.
 _ARCHIVE_VERSION = b"3\n"
+# How many times the stored numbers all tensors together may claim.
+_MOST_CLAIMED = 2
 # A fixed one, so that the same weights are the same file.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _EMPTY_ORDERED_DICT = (
@@ -58,9 +61,23 @@ class TorchFile(Checkpoint):
             container = ZipContainer if is_zip else LegacyContainer
             self._container = container(path)
             self._tensors = _choose_weights(self._container.root, ema, path)
+        self._check_claims(path)
         self._last_read = (None, b"")
         shapes = {name: x.shape for name, x in self._tensors.items()}
         super().__init__(path, shapes, config)
+
+    def _check_claims(self, path):
+        """Views may share numbers, such as tied weights, but not endlessly."""
+        tensors = self._tensors.values()
+        stored = sum(x.num_bytes for x in {x.storage for x in tensors})
+        claimed = sum(math.prod(x.shape) * x.dtype.itemsize for x in tensors)
+        if claimed > _MOST_CLAIMED * stored:
+            raise CheckpointError(
+                f"The tensors claim {claimed:,} bytes where {stored:,} are "
+                "stored",
+                path,
+                self.remedy,
+            )
 
     def _read(self, name):
         tensor = self._tensors[name]
