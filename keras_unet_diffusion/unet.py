@@ -113,7 +113,7 @@ class UNet(FunctionalNetwork):
             "diffusers" (PyTorch's) or "edm" (DDPM++ and NCSN++).
         rematerialize: bool. Whether training stores only what goes between
             blocks and computes the inside again for the gradient: less
-            memory for about a third more time. Gradients are the same.
+            memory for more time (README, "Measured"), the same gradients.
         dtype: dtype policy of all layers, None for the global one. The last
             convolution is always float32.
         name: str, name of the model.
