@@ -96,7 +96,7 @@ class MagnitudePreservingUNet(FunctionalNetwork):
 
     Reference:
         Karras et al. 2024, "Analyzing and Improving the Training Dynamics of
-        Diffusion Models", config G, figure 21 and appendix B. Differences:
+        Diffusion Models", config G and appendix B. Differences:
         when stored kernels are renormalised, see `ForcedWeightNormalization`;
         preconditioning and the learned loss weight are not the network's.
     """

@@ -148,7 +148,7 @@ def test_the_constraint_changes_lengths_and_not_directions():
 
 
 def torch_block(torch, block, images, embedding, is_encoder):
-    """Figure 21 of the paper in PyTorch, from the weights of `block`."""
+    """Config G of the paper in PyTorch, from the weights of `block`."""
     functional = torch.nn.functional
 
     def kernel(layer):

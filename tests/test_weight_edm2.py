@@ -36,7 +36,7 @@ def predictions(network):
 
 def test_the_names_are_those_of_edm2(network):
     names = set(weights.export_tensors(network, "edm2"))
-    # Block by block, from the structure that the paper draws (figure 21).
+    # Block by block, from the structure that the paper draws for config G.
     block = {"conv_res0.weight", "conv_res1.weight", "emb_linear.weight"}
     block |= {"emb_gain"}
     skip, attention = {"conv_skip.weight"}, {"attn_qkv.weight"}

@@ -83,7 +83,7 @@ class ForcedWeightNormalization(keras.constraints.Constraint):
         of 1 (to 1e-4).
 
     Reference:
-        Karras et al. 2024, section 2.3 (config E) and algorithm 1.
+        Karras et al. 2024, section 2.3 (config E).
         Differences: the paper renormalises before the next use in training,
         this after the update, so the weights of every forward pass are the
         same. Only averages over the weights see normalised ones here, not
@@ -179,7 +179,7 @@ class MagnitudePreservingConv2D(_NormalizedKernelLayer):
     ```
 
     Reference:
-        Karras et al. 2024, section 2.3 and algorithm 1. Differences: none;
+        Karras et al. 2024, section 2.3 (config E). Differences: none;
         for the stored kernel see `ForcedWeightNormalization`.
     """
 
@@ -247,7 +247,7 @@ class MagnitudePreservingDense(_NormalizedKernelLayer):
     ```
 
     Reference:
-        Karras et al. 2024, section 2.3 and algorithm 1. Differences: none;
+        Karras et al. 2024, section 2.3 (config E). Differences: none;
         for the stored kernel see `ForcedWeightNormalization`.
     """
 

@@ -48,7 +48,7 @@ class MagnitudePreservingSelfAttention(keras.layers.Layer):
     ```
 
     Reference:
-        Karras et al. 2024, figure 21 (config G). Differences: none. One
+        Karras et al. 2024, config G. Differences: none. One
         projection to three times the channels is written as three, which is
         the same: kernels are normalised by output channel.
     """
@@ -250,7 +250,7 @@ class MagnitudePreservingEncoderBlock(_MagnitudePreservingBlock):
     ```
 
     Reference:
-        Karras et al. 2024, figure 21 (config G). Differences: none.
+        Karras et al. 2024, config G. Differences: none.
     """
 
     def _branches(self, inputs):
@@ -307,7 +307,7 @@ class MagnitudePreservingDecoderBlock(_MagnitudePreservingBlock):
     ```
 
     Reference:
-        Karras et al. 2024, figure 21 (config G). Differences: none.
+        Karras et al. 2024, config G. Differences: none.
     """
 
     def _branches(self, inputs):

@@ -43,7 +43,7 @@ class MagnitudePreservingFourierEmbedding(keras.layers.Layer):
     ```
 
     Reference:
-        Karras et al. 2024, Eq. 75. Differences: none.
+        Karras et al. 2024, appendix B. Differences: none.
     """
 
     def __init__(self, channels, bandwidth=1.0, **kwargs):
@@ -123,7 +123,7 @@ class MagnitudePreservingEmbedding(keras.layers.Layer):
     ```
 
     Reference:
-        Karras et al. 2024, figure 21 and Eq. 88. Differences: none; the
+        Karras et al. 2024, config G and Eq. 88. Differences: none; the
         product of a one-hot vector and a kernel is written as a look-up.
     """
 
