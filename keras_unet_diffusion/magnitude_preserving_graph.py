@@ -65,21 +65,19 @@ class MagnitudePreservingGraph(GraphArguments):
         for level, channels in enumerate(self.channels):
             where = f"encoder_{self.levels[level]}"
             for block in range(1, self.num_residual_blocks + 1):
-                hidden = MagnitudePreservingEncoderBlock(
+                hidden = self._block(
+                    MagnitudePreservingEncoderBlock,
                     channels,
+                    f"{where}_block_{block}",
                     num_head_channels=self._heads(level),
-                    dropout=self.dropout,
-                    dtype=self.policy,
-                    name=f"{where}_block_{block}",
                 )(hidden, embedding)
                 skips.append(hidden)
             if level < len(self.channels) - 1:
-                hidden = MagnitudePreservingEncoderBlock(
+                hidden = self._block(
+                    MagnitudePreservingEncoderBlock,
                     channels,
+                    f"{where}_downsample",
                     resample=True,
-                    dropout=self.dropout,
-                    dtype=self.policy,
-                    name=f"{where}_downsample",
                 )(hidden, embedding)
                 skips.append(hidden)
         return hidden, skips
@@ -88,12 +86,11 @@ class MagnitudePreservingGraph(GraphArguments):
         """Two blocks at the coarsest level, the first with attention."""
         heads = (self.num_head_channels, None)
         for block, num_head_channels in enumerate(heads, start=1):
-            hidden = MagnitudePreservingDecoderBlock(
+            hidden = self._block(
+                MagnitudePreservingDecoderBlock,
                 self.channels[-1],
+                f"middle_block_{block}",
                 num_head_channels=num_head_channels,
-                dropout=self.dropout,
-                dtype=self.policy,
-                name=f"middle_block_{block}",
             )(hidden, embedding)
         return hidden
 
@@ -105,22 +102,29 @@ class MagnitudePreservingGraph(GraphArguments):
                 hidden = MagnitudePreservingConcatenate(
                     dtype=self.policy, name=f"{where}_skip_{block}"
                 )(hidden, skips.pop())
-                hidden = MagnitudePreservingDecoderBlock(
+                hidden = self._block(
+                    MagnitudePreservingDecoderBlock,
                     channels,
+                    f"{where}_block_{block}",
                     num_head_channels=self._heads(level),
-                    dropout=self.dropout,
-                    dtype=self.policy,
-                    name=f"{where}_block_{block}",
                 )(hidden, embedding)
             if level > 0:
-                hidden = MagnitudePreservingDecoderBlock(
+                hidden = self._block(
+                    MagnitudePreservingDecoderBlock,
                     channels,
+                    f"{where}_upsample",
                     resample=True,
-                    dropout=self.dropout,
-                    dtype=self.policy,
-                    name=f"{where}_upsample",
                 )(hidden, embedding)
         return hidden
+
+    def _block(self, kind, channels, name, **arguments):
+        return kind(
+            channels,
+            dropout=self.dropout,
+            dtype=self.policy,
+            name=name,
+            **arguments,
+        )
 
     def _heads(self, level):
         """Channels of a head at a level, None where it has no attention."""

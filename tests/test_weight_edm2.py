@@ -114,3 +114,8 @@ def test_the_two_classes_of_network_refuse_each_others_files(network, tmp_path):
             path,
             "edm2",
         )
+
+
+def test_an_order_of_rows_is_refused_where_there_is_one_only(network):
+    with pytest.raises(ValueError, match="one order.*qkv_order='new'"):
+        weights.export_tensors(network, "edm2", qkv_order="new")

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_unet_diffusion.layers.float32 import Float32Layer
 from keras_unet_diffusion.layers.initialization import (
     check_family,
     initializers,
@@ -30,7 +31,7 @@ def _waves(phase, order, channels):
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
-class SinusoidalEmbedding(keras.layers.Layer):
+class SinusoidalEmbedding(Float32Layer):
     """Writes a number as sines and cosines of geometrically spaced frequencies.
 
     Use it to make the noise level visible to a network at many scales at once.
@@ -79,15 +80,13 @@ class SinusoidalEmbedding(keras.layers.Layer):
         frequency_shift=1,
         **kwargs,
     ):
-        kwargs["dtype"] = "float32"
-        super().__init__(**kwargs)
+        super().__init__(channels, **kwargs)
         _check_order(order)
         if channels < 4:
             raise ValueError(
                 "A sinusoidal embedding needs at least 4 channels. Received: "
                 f"channels={channels}. Pass a larger number."
             )
-        self.channels = channels
         self.max_period = max_period
         self.order = order
         self.frequency_shift = frequency_shift
@@ -107,15 +106,8 @@ class SinusoidalEmbedding(keras.layers.Layer):
         exponents = -np.arange(half) / (half - self.frequency_shift)
         return (self.max_period**exponents).astype("float32").view("int32")
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.channels)
-
     def get_config(self):
-        config = super().get_config()
-        # Always float32, so not an argument to store.
-        config.pop("dtype", None)
-        return config | {
-            "channels": self.channels,
+        return super().get_config() | {
             "max_period": self.max_period,
             "order": self.order,
             "frequency_shift": self.frequency_shift,
@@ -123,7 +115,7 @@ class SinusoidalEmbedding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
-class FourierEmbedding(keras.layers.Layer):
+class FourierEmbedding(Float32Layer):
     """Writes a number as sines and cosines of random frequencies.
 
     Use it for noise levels that are logarithms, as in NCSN++. The frequencies
@@ -160,15 +152,13 @@ class FourierEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, channels, scale=16.0, order="sin_cos", **kwargs):
-        kwargs["dtype"] = "float32"
-        super().__init__(**kwargs)
+        super().__init__(channels, **kwargs)
         _check_order(order)
         if channels < 2 or channels % 2:
             raise ValueError(
                 "A Fourier embedding needs an even number of channels, at "
                 f"least 2. Received: channels={channels}. Pass an even number."
             )
-        self.channels = channels
         self.scale = scale
         self.order = order
 
@@ -185,15 +175,8 @@ class FourierEmbedding(keras.layers.Layer):
         phase = levels * (2 * math.pi * self.frequencies)
         return _waves(phase, self.order, self.channels)
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.channels)
-
     def get_config(self):
-        config = super().get_config()
-        # Always float32, so not an argument to store.
-        config.pop("dtype", None)
-        return config | {
-            "channels": self.channels,
+        return super().get_config() | {
             "scale": self.scale,
             "order": self.order,
         }

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_unet_diffusion.layers.float32 import Float32Layer
 from keras_unet_diffusion.layers.magnitude_preserving import (
     MagnitudePreservingDense,
     add_normalized_weight,
@@ -16,7 +17,7 @@ from keras_unet_diffusion.layers.magnitude_preserving import (
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
-class MagnitudePreservingFourierEmbedding(keras.layers.Layer):
+class MagnitudePreservingFourierEmbedding(Float32Layer):
     """Writes a number as cosines of random frequencies and phases.
 
     Frequencies and phases are drawn once and never trained, but they are
@@ -47,9 +48,7 @@ class MagnitudePreservingFourierEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, channels, bandwidth=1.0, **kwargs):
-        kwargs["dtype"] = "float32"
-        super().__init__(**kwargs)
-        self.channels = channels
+        super().__init__(channels, **kwargs)
         self.bandwidth = bandwidth
 
     def build(self, input_shape):
@@ -73,15 +72,8 @@ class MagnitudePreservingFourierEmbedding(keras.layers.Layer):
         phase = inputs * self.frequencies + self.phases
         return math.sqrt(2) * ops.cos(phase)
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.channels)
-
     def get_config(self):
-        config = super().get_config()
-        # Always float32, so not an argument to store.
-        config.pop("dtype", None)
-        return config | {
-            "channels": self.channels,
+        return super().get_config() | {
             "bandwidth": self.bandwidth,
         }
 

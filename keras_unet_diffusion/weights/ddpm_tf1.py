@@ -1,6 +1,5 @@
 """Checkpoints of the original DDPM, written by TensorFlow 1."""
 
-from keras_unet_diffusion.weights.layout import Layout, TensorStyle
 from keras_unet_diffusion.weights.limits import (
     PLAIN_LIMITS,
     check_limits,
@@ -8,6 +7,7 @@ from keras_unet_diffusion.weights.limits import (
 )
 from keras_unet_diffusion.weights.named_shapes import multiplier, unless
 from keras_unet_diffusion.weights.tensor_map import NIN, UNCHANGED
+from keras_unet_diffusion.weights.unet_layout import TensorStyle, UNetLayout
 
 # Downsampling and upsampling that go together.
 RESAMPLING = {"strided_conv": "nearest_conv", "average_pool": "nearest"}
@@ -29,7 +29,7 @@ LIMITS = PLAIN_LIMITS | {
 }
 
 
-class DDPMLayout(Layout):
+class DDPMLayout(UNetLayout):
     """The original DDPM: TensorFlow 1 scopes, and already Keras's axes.
 
     Levels are numbered by resolution in both directions, so that the decoder

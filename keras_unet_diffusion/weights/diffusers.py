@@ -7,7 +7,7 @@ from keras_unet_diffusion.weights.diffusers_config import (
     arguments_from_config,
     check_network,
 )
-from keras_unet_diffusion.weights.layout import Layout
+from keras_unet_diffusion.weights.unet_layout import UNetLayout
 
 # Names of the projections of attention before 2023.
 OLD_NAMES = {
@@ -18,7 +18,7 @@ OLD_NAMES = {
 }
 
 
-class DiffusersLayout(Layout):
+class DiffusersLayout(UNetLayout):
     """`UNet2DModel`: blocks by level, the decoder counted from the coarsest.
 
     The architecture is in the config.json beside the weights; names and

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from keras_unet_diffusion.weights.layout import Layout
 from keras_unet_diffusion.weights.limits import (
     COMMON_LIMITS,
     check_limits,
@@ -19,6 +18,7 @@ from keras_unet_diffusion.weights.tensor_map import (
     ConstantEntry,
     TensorEntry,
 )
+from keras_unet_diffusion.weights.unet_layout import UNetLayout
 
 HALF_ROOT = 0.5**0.5
 LIMITS = COMMON_LIMITS | {
@@ -61,7 +61,7 @@ DHARIWAL = {
 }
 
 
-class EDMLayout(Layout):
+class EDMLayout(UNetLayout):
     """EDM's networks; blocks are named by the resolution that they work at.
 
     Attention belongs to its block. A block that resamples is named by the

@@ -38,9 +38,6 @@ class EDM2Layout(Layout):
     landmarks = ("emb_fourier.freqs", "emb_noise.weight")
     usual_prefix = "unet."
 
-    def place(self, part, network):
-        raise NotImplementedError("entries are made without parts")
-
     def ignores(self, name):
         return re.match(r"(.*\.)?logvar_(fourier|linear)\.", name) is not None
 
@@ -54,7 +51,7 @@ class EDM2Layout(Layout):
 
     def entries(self, network, qkv_order=None):
         self.check(network)
-        self.checked_qkv_order(network, qkv_order)
+        self.refuse_qkv_order(qkv_order)
         embedding = network.get_layer("embedding")
         size = network.image_size
         entries = [
@@ -114,7 +111,6 @@ class EDM2Layout(Layout):
         return entries
 
     def arguments(self, checkpoint, qkv_order=None, **given):
-        self.checked_qkv_order(None, qkv_order)
         shapes = self.named_shapes(checkpoint)
         sizes = shapes.numbers(r"enc\.(\d+)x\d+_block0\.conv_res0\.weight")
         sizes = sizes[::-1]

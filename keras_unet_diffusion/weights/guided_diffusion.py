@@ -1,6 +1,5 @@
 """Checkpoints of OpenAI's guided-diffusion and improved-diffusion."""
 
-from keras_unet_diffusion.weights.layout import Layout
 from keras_unet_diffusion.weights.limits import (
     PLAIN_LIMITS,
     check_limits,
@@ -13,6 +12,7 @@ from keras_unet_diffusion.weights.network_parts import (
     attention_levels,
     level_channels,
 )
+from keras_unet_diffusion.weights.unet_layout import UNetLayout
 
 # Downsampling and upsampling that go together.
 RESAMPLING = {
@@ -35,7 +35,7 @@ LIMITS = PLAIN_LIMITS | {
 }
 
 
-class GuidedDiffusionLayout(Layout):
+class GuidedDiffusionLayout(UNetLayout):
     """guided-diffusion (ADM) and improved-diffusion (IDDPM), also upsamplers.
 
     One running number counts the blocks of the encoder (0 is the stem) and
