@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_unet_diffusion.generation import num_labels, takes_labels
+from keras_unet_diffusion.network_calls import num_labels, takes_labels
 
 
 def unpack_batch(data, network):

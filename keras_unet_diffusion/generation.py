@@ -1,152 +1,94 @@
-"""Images from a network: its calling convention and the compiled loop."""
+"""Images from a network: compiled sampling loops, kept and run in pieces."""
 
-import secrets
+import sys
+import time
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_unet_diffusion import noise as random_numbers
+from keras_unet_diffusion.generation_request import make_request
+from keras_unet_diffusion.network_calls import (
+    NetworkCalls,
+    network_function,
+    network_image_shape,
+)
 from keras_unet_diffusion.samplers import (
-    DDIM,
-    DDPM,
-    Sampler,
-    clip_images,
-    sample,
+    Path,
+    RePaint,
+    ReversedPath,
+    advance,
+    start,
 )
 
-# What the loops here, training and export can give a network.
-_INPUTS = {"noisy_images", "noise_level", "labels", "augmentation"}
+# Of x_t in the loops; networks are called in float32.
+LOOP_DTYPE = "float64"
+# A progress bar appears where sampling takes longer, and moves this often.
+_PATIENCE_SECONDS = 3.0
+_PIECE_SECONDS = 0.5
 
 
-def network_inputs(network, noisy_images, noise_level, labels=None):
-    """Puts together what a network is called with.
-
-    Args:
-        network: see `DiffusionModel`.
-        noisy_images: `(batch, height, width, channels)`.
-        noise_level: `(batch,)`.
-        labels: `(batch,)`, or None for a network without labels.
-
-    Returns:
-        A dict; see `UNet`. A network that asks how images were augmented is
-        told that they were not: zeros.
-    """
-    inputs = {
-        "noisy_images": tf.convert_to_tensor(noisy_images),
-        "noise_level": tf.convert_to_tensor(noise_level),
-    }
-    if labels is not None:
-        inputs["labels"] = tf.convert_to_tensor(labels)
-    if "augmentation" in network.input:
-        shape = (
-            tf.shape(noisy_images)[0],
-            network.input["augmentation"].shape[1],
-        )
-        inputs["augmentation"] = tf.zeros(shape)
-    return inputs
-
-
-def check_inputs(network):
-    """Raises a `ValueError` for a network that nothing here can call."""
-    inputs = getattr(network, "input", None)
-    names = set(inputs) if isinstance(inputs, dict) else set()
-    if not names >= {"noisy_images", "noise_level"}:
-        raise ValueError(
-            "network must be a functional keras.Model whose inputs are a "
-            "dict of noisy_images, noise_level and perhaps labels. "
-            f"Received: network={network!r}. Pass a UNet, or "
-            "keras.Model({'noisy_images': ..., 'noise_level': ...}, ...)."
-        )
-    if not names <= _INPUTS:
-        raise ValueError(
-            "The network needs more than images, noise levels and labels. "
-            f"Received: a network that takes {', '.join(sorted(names))}. Call "
-            "it yourself with all of them, or build it without "
-            f"{', '.join(sorted(names - _INPUTS))}."
-        )
-
-
-def num_labels(network):
-    """How many labels a network knows, a null label included; None if it
-    does not say."""
-    num_classes = getattr(network, "num_classes", None)
-    if num_classes is None:
-        return None
-    return num_classes + bool(getattr(network, "null_label", None))
-
-
-def takes_labels(network):
-    """Whether a network is conditioned on labels, bool."""
-    return "labels" in network.input
-
-
-def network_image_shape(network):
-    """Height, width (None if any) and channels of a network's images."""
-    return tuple(network.input["noisy_images"].shape[1:])
-
-
-def make_sampler(sampler, schedule, eta=0.0):
-    """Makes a `Sampler` of its name.
-
-    Args:
-        sampler: "ddim", "ddpm", or a `Sampler`, which is returned as it is.
-        schedule: the `Schedule` that the network was trained with.
-        eta: float in [0, 1], of "ddim".
-
-    Returns:
-        A `Sampler`.
-
-    Raises:
-        ValueError: there is no sampler of that name.
-    """
-    if isinstance(sampler, Sampler):
-        return sampler
-    if sampler == "ddim":
-        return DDIM(schedule, eta)
-    if sampler == "ddpm":
-        return DDPM(schedule)
-    raise ValueError(
-        f"There is no such sampler. Received: sampler={sampler!r}. Pass "
-        "'ddim', 'ddpm' or a Sampler object."
-    )
-
-
-def sampling_loop(network, process, sampler):
-    """Makes the function that turns noise into images.
+def sampling_loop(network, process, task, function=None):
+    """Makes the function that takes some steps of a task.
 
     Args:
         network: see `DiffusionModel`.
         process: the `DiffusionProcess` that it was trained with.
-        sampler: a `Sampler`.
+        task: a `Task`.
+        function: see `NetworkCalls`.
 
     Returns:
-        A function of noise `(batch, height, width, channels)` of known
-        height, width and channels, the number of steps, the seed (int64), the
-        number of the first image (int32) and, for a network with labels,
-        labels `(batch,)`; it returns images of the shape of the noise.
+        A function of a dict of variables (see `samplers.start`), first, last,
+        num_steps and first_image (int32), seed (int64), guidance_scale
+        (float64), and of labels and others where the network takes them, and
+        images and mask to inpaint. It returns the variables.
     """
 
-    def run(x_1, num_steps, seed, first_image, labels=None):
-        num_images, image_shape = tf.shape(x_1)[0], tuple(x_1.shape[1:])
-
-        def denoise(x_t, t):
-            noise_level = tf.fill([num_images], process.noise_level(t))
-            inputs = network_inputs(network, x_t, noise_level, labels)
-            # Channels beyond the image's are learned variances.
-            prediction = network(inputs, training=False)
-            prediction = prediction[..., : image_shape[-1]]
-            return process.split(x_t, tf.cast(prediction, tf.float32), t)
-
-        def draw_noise(step):  # stream 0 is x_1
-            return random_numbers.normal_images(
-                seed, step + 1, num_images, image_shape, first_image
+    def run(inputs):
+        x_t = inputs["variables"][0]
+        num_images, image_shape = tf.shape(x_t)[0], tuple(x_t.shape[1:])
+        calls = NetworkCalls(
+            network,
+            process,
+            function,
+            inputs.get("labels"),
+            inputs.get("others", {}),
+        )
+        sampler = task.sampler
+        path = Path(process.schedule, sampler, inputs["num_steps"], x_t.dtype)
+        if task.inverts:
+            path = ReversedPath(path)
+        if task.num_resamples is not None:
+            sampler = RePaint(
+                sampler, inputs["images"], inputs["mask"], task.num_resamples
             )
 
-        return sample(
+        def denoise(x_t, point, x_0):
+            now = calls.after(x_0)
+            if task.guidance is None:
+                return now.conditional(x_t, point)
+            scale = inputs["guidance_scale"]
+            return task.guidance(now, x_t, point, scale)
+
+        def draw_noise(step, k):  # stream 0 is x_1
+            stream = tf.cast(step, tf.int64) + 1 + 2**32 * tf.cast(k, tf.int64)
+            images = random_numbers.normal_images(
+                inputs["seed"],
+                stream,
+                num_images,
+                image_shape,
+                inputs["first_image"],
+            )
+            return tf.cast(images, x_t.dtype)
+
+        return advance(
             sampler,
-            clip_images(denoise, process.schedule),
-            x_1,
-            num_steps,
+            denoise,
+            inputs["variables"],
+            path,
+            inputs["first"],
+            inputs["last"],
             draw_noise,
         )
 
@@ -162,7 +104,7 @@ class ImageGenerator:
     Args:
         network: a built `keras.Model`, see `DiffusionModel`.
         process: the `DiffusionProcess` that it was trained with.
-        jit_compile: bool. Whether XLA compiles the loops.
+        jit_compile: bool. Whether XLA compiles the network.
 
     Example:
 
@@ -177,6 +119,7 @@ class ImageGenerator:
         self.process = process
         self.jit_compile = jit_compile
         self.functions = {}
+        self._network_functions = {}
 
     def generate(
         self,
@@ -185,108 +128,148 @@ class ImageGenerator:
         num_steps=50,
         seed=None,
         sampler="ddim",
-        eta=0.0,
+        guidance_scale=1.0,
+        guidance=None,
         batch_size=None,
         image_size=None,
+        low_resolution_images=None,
+        num_frames=None,
+        verbose="auto",
     ):
         """See `DiffusionModel.generate`."""
-        batch_size = num_images if batch_size is None else batch_size
-        self._check_counts(num_images, num_steps, batch_size)
-        seed = secrets.randbits(63) if seed is None else seed
-        if not 0 <= seed < 2**63:
-            raise ValueError(
-                "A seed is a whole number from 0 to 2**63 - 1. Received: "
-                f"seed={seed}. Pass such a number, or None for a random one."
-            )
-        labels = self._labels(num_images, labels)
         image_shape = self.image_shape(image_size)
-        run = self.function(
-            make_sampler(sampler, self.process.schedule, eta), image_shape
+        request = self.request(
+            num_images,
+            labels,
+            num_steps,
+            seed,
+            sampler,
+            guidance_scale,
+            guidance,
+            batch_size,
+            low_resolution_images,
+            verbose,
         )
-        seed = tf.constant(seed, tf.int64)
-        batches = []
-        for first in range(0, num_images, batch_size):
-            count = min(batch_size, num_images - first)
-            x_1 = random_numbers.normal_images(
-                seed, 0, count, image_shape, first
-            )
-            arguments = [
-                x_1,
-                tf.constant(num_steps, tf.int32),
-                seed,
-                tf.constant(first, tf.int32),
-            ]
-            if labels is not None:
-                arguments.append(tf.constant(labels[first : first + count]))
-            batches.append(run(*arguments).numpy())
-        return np.concatenate(batches)
 
-    def function(self, sampler, image_shape):
-        """The compiled loop of a sampler; batch size and steps are dynamic."""
-        key = (sampler, image_shape)
+        def noise(first, count):
+            return self.initial(request, image_shape, first, count)
+
+        return self.run(request, noise, num_frames=num_frames)
+
+    def initial(self, request, image_shape, first, count):
+        """Noise at the first point of the path, images `first` and on."""
+        path = self._path(request)
+        return request.task.sampler.initial(
+            self.noise(request.seed, image_shape, first, count), path
+        )
+
+    def noise(self, seed, image_shape, first, count):
+        """The standard normal noise that images begin from."""
+        x_1 = random_numbers.normal_images(
+            tf.constant(seed, tf.int64), 0, count, image_shape, first
+        )
+        return tf.cast(x_1, LOOP_DTYPE)
+
+    def point(self, request, i):
+        """The `Point` where step `i` of a request begins."""
+        return self._path(request)(tf.constant(i, tf.int32))
+
+    def _path(self, request):
+        steps = tf.constant(request.num_steps, tf.int32)
+        return Path(
+            self.process.schedule, request.task.sampler, steps, LOOP_DTYPE
+        )
+
+    def request(self, num_images, *options, **named_options):
+        """Checks what was asked for; see `make_request`."""
+        return make_request(
+            self.network,
+            self.process,
+            num_images,
+            *options,
+            **named_options,
+        )
+
+    def run(self, request, noisy_images, first_step=0, num_frames=None):
+        """Runs a request in batches.
+
+        Args:
+            request: a `Request`.
+            noisy_images: function of the number of the first image and of how
+                many to the images that the loop begins with.
+            first_step: int. Steps to leave out.
+            num_frames: int >= 2 or None. Images on the way to return too.
+
+        Returns:
+            float32 array `(num_images, height, width, channels)`; with
+            `num_frames` also one of shape `(num_frames, num_images, height,
+            width, channels)`, from noise to image.
+        """
+        stops = request.stops(first_step, num_frames)
+        progress = _Progress(request, first_step)
+        batches = []
+        for first in range(0, request.num_images, request.batch_size):
+            count = min(request.batch_size, request.num_images - first)
+            x_t = noisy_images(first, count)
+            frames = [x_t]
+            inputs = self._inputs(request, x_t, first, count)
+            function = self.function(request.task, inputs)
+            at = first_step
+            for stop in stops:
+                while at < stop:
+                    last = min(stop, at + progress.piece)
+                    inputs["first"] = tf.constant(at, tf.int32)
+                    inputs["last"] = tf.constant(last, tf.int32)
+                    inputs["variables"] = function(inputs)
+                    progress.done(inputs["variables"][0], last - at, count)
+                    at = last
+                frames.append(inputs["variables"][0])
+            batches.append(np.stack([x.numpy() for x in frames]))
+        frames = np.concatenate(batches, axis=1).astype("float32")
+        return frames[-1] if num_frames is None else (frames[-1], frames)
+
+    def _inputs(self, request, x_t, first, count):
+        arrays = {
+            name: tf.constant(array[first : first + count])
+            for name, array in request.arrays.items()
+        }
+        others = {
+            name: arrays.pop(name)
+            for name in ("low_resolution_images",)
+            if name in arrays
+        }
+        return {
+            "variables": start(request.task.sampler, x_t),
+            "first": tf.constant(0, tf.int32),
+            "last": tf.constant(0, tf.int32),
+            "num_steps": tf.constant(request.num_steps, tf.int32),
+            "seed": tf.constant(request.seed, tf.int64),
+            "first_image": tf.constant(first, tf.int32),
+            "guidance_scale": tf.constant(request.guidance_scale, LOOP_DTYPE),
+            "others": others,
+        } | arrays
+
+    def function(self, task, inputs):
+        """The compiled loop of a task; batch size and steps are dynamic."""
+        signature = tf.nest.map_structure(_any_batch, inputs)
+        key = (task, str(signature))
         if key not in self.functions:
-            signature = [
-                tf.TensorSpec((None, *image_shape), tf.float32),
-                tf.TensorSpec((), tf.int32),
-                tf.TensorSpec((), tf.int64),
-                tf.TensorSpec((), tf.int32),
-            ]
-            if takes_labels(self.network):
-                signature.append(tf.TensorSpec((None,), tf.int32))
             self.functions[key] = tf.function(
-                sampling_loop(self.network, self.process, sampler),
-                input_signature=signature,
-                jit_compile=self.jit_compile,
+                sampling_loop(
+                    self.network, self.process, task, self._network_function
+                ),
+                input_signature=[signature],
+                autograph=False,
             )
         return self.functions[key]
 
-    def _check_counts(self, num_images, num_steps, batch_size):
-        counts = {
-            "num_images": num_images,
-            "num_steps": num_steps,
-            "batch_size": batch_size,
-        }
-        for name, value in counts.items():
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(
-                    f"{name} must be at least 1. Received: {name}={value}. "
-                    "Pass a positive whole number."
-                )
-        grid_steps = self.process.schedule.num_timesteps
-        if num_steps > grid_steps:
-            raise ValueError(
-                f"The schedule has {grid_steps} steps. Received: num_steps="
-                f"{num_steps}. Pass a number from 1 to {grid_steps}."
+    def _network_function(self, network):
+        """The one compiled function of a network."""
+        if id(network) not in self._network_functions:
+            self._network_functions[id(network)] = network_function(
+                network, self.jit_compile
             )
-
-    def _labels(self, num_images, labels):
-        if not takes_labels(self.network):
-            if labels is not None:
-                raise ValueError(
-                    "The network takes no labels. Received: labels="
-                    f"{labels}. Leave labels out."
-                )
-            return None
-        num_classes = getattr(self.network, "num_classes", None)
-        if labels is None:
-            labels = np.arange(num_images) % (num_classes or 1)
-        labels = np.asarray(labels)
-        if labels.ndim == 0:
-            labels = np.full(num_images, labels)
-        is_whole = np.issubdtype(labels.dtype, np.integer)
-        if not is_whole or labels.shape != (num_images,):
-            raise ValueError(
-                f"{num_images} images need one label, or {num_images} labels, "
-                f"whole numbers. Received: labels of shape {labels.shape} and "
-                f"dtype {labels.dtype}. Pass whole numbers."
-            )
-        upper = num_labels(self.network) or np.iinfo("int32").max
-        if labels.min() < 0 or labels.max() >= upper:
-            raise ValueError(
-                f"Labels are numbers from 0 to {upper - 1}. Received: labels "
-                f"from {labels.min()} to {labels.max()}. Leave the others out."
-            )
-        return labels.astype("int32")
+        return self._network_functions[id(network)]
 
     def image_shape(self, image_size=None):
         """Height, width and channels of the images that are made.
@@ -314,3 +297,42 @@ class ImageGenerator:
                 "Pass height and width in pixels as one number."
             )
         return image_size, image_size, channels
+
+
+def _any_batch(x):
+    shape = [None, *x.shape[1:]] if len(x.shape) else []
+    return tf.TensorSpec(shape, x.dtype)
+
+
+class _Progress:
+    """Decides how many steps to take at once, and shows how far it is."""
+
+    def __init__(self, request, first_step):
+        verbose = request.verbose
+        if verbose == "auto":
+            verbose = int(sys.stderr.isatty())
+        self.piece = sys.maxsize if not verbose else 1
+        self.verbose = verbose
+        steps = request.num_steps - first_step
+        self.total = steps * request.num_images
+        self.steps_done = 0
+        self.bar = None
+        self.began = self.before = time.monotonic()
+
+    def done(self, x_t, num_steps, num_images):
+        """Called after some steps of some images."""
+        if not self.verbose:
+            return
+        float(x_t[0, 0, 0, 0])  # waits until they are computed
+        now = time.monotonic()
+        each = (now - self.before) / num_steps
+        # The first piece also traces: its time says nothing.
+        self.piece = (
+            max(1, int(_PIECE_SECONDS / each)) if self.steps_done else 1
+        )
+        self.before = now
+        self.steps_done += num_steps * num_images
+        if self.bar is None and now - self.began > _PATIENCE_SECONDS:
+            self.bar = keras.utils.Progbar(self.total, unit_name="image step")
+        if self.bar is not None:
+            self.bar.update(self.steps_done)

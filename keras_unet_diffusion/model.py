@@ -6,8 +6,8 @@ import tensorflow as tf
 from keras_unet_diffusion import noise as random_numbers
 from keras_unet_diffusion.batches import unpack_batch
 from keras_unet_diffusion.diffusion import DiffusionProcess
-from keras_unet_diffusion.generation import (
-    ImageGenerator,
+from keras_unet_diffusion.generation_methods import GenerationMethods
+from keras_unet_diffusion.network_calls import (
     check_inputs,
     network_inputs,
     takes_labels,
@@ -19,7 +19,7 @@ _VALIDATION_SEED = 20200619
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
-class DiffusionModel(keras.Model):
+class DiffusionModel(GenerationMethods, keras.Model):
     """Trains a network by the diffusion objective and generates images.
 
     Use it like any Keras model: `compile(optimizer)`, `fit(dataset)`,
@@ -208,65 +208,6 @@ class DiffusionModel(keras.Model):
         initial_state = keras.random.SeedGenerator(_VALIDATION_SEED).state
         self.validation_seeds.state.assign(initial_state)
         return super().evaluate(*args, **kwargs)
-
-    def generate(
-        self,
-        num_images,
-        labels=None,
-        num_steps=50,
-        seed=None,
-        sampler="ddim",
-        eta=0.0,
-        batch_size=None,
-        image_size=None,
-    ):
-        """Generates images from noise, by the averaged weights.
-
-        Image `k` depends on the seed, on `k` and on its label alone: not on
-        the batch, nor on whether XLA compiles the loop. The loop is traced
-        once for each sampler.
-
-        Args:
-            num_images: int >= 1.
-            labels: int or sequence of `num_images` ints, for a network with
-                labels; None gives image `k` the label `k % num_classes`.
-            num_steps: int from 1 to the number of the schedule's steps. Each
-                costs one call of the network.
-            seed: int from 0 to 2**63 - 1, or None for a random one.
-            sampler: "ddim", "ddpm" or a `Sampler`.
-            eta: float in [0, 1], of "ddim": 0 is deterministic.
-            batch_size: int >= 1. Images made at once; None for all.
-            image_size: int. Height and width in pixels, only for a network
-                of any size.
-
-        Returns:
-            float32 numpy array `(num_images, height, width, channels)`, pixels
-            in [-1, 1]; `keras_unet_diffusion.data.to_uint8` makes bytes.
-
-        Raises:
-            ValueError: an argument is out of range.
-
-        Example:
-
-        ```python
-        images = model.generate(8, labels=3, num_steps=50, seed=0)
-        ```
-        """
-        jit_compile = bool(self.jit_compile)
-        if jit_compile not in self._generators:
-            self._generators[jit_compile] = ImageGenerator(
-                self.ema_network, self.process, jit_compile
-            )
-        return self._generators[jit_compile].generate(
-            num_images,
-            labels=labels,
-            num_steps=num_steps,
-            seed=seed,
-            sampler=sampler,
-            eta=eta,
-            batch_size=batch_size,
-            image_size=image_size,
-        )
 
     def get_config(self):
         return {

@@ -16,28 +16,96 @@ The networks of Ho et al. 2020 count time in steps from 0 to 999; what a
 network is told is `process.noise_level(t)`.
 """
 
+from keras_unet_diffusion.diffusion.continuous_schedules import (
+    ContinuousCosineSchedule,
+    FlowSchedule,
+    ShiftedSchedule,
+    SigmoidSchedule,
+    VPSchedule,
+)
+from keras_unet_diffusion.diffusion.discrete_schedules import (
+    CosineSchedule,
+    DiscreteSchedule,
+    LinearSchedule,
+    ScaledLinearSchedule,
+    SigmoidBetaSchedule,
+)
+from keras_unet_diffusion.diffusion.exploding_schedules import (
+    EDMSchedule,
+    VESchedule,
+)
 from keras_unet_diffusion.diffusion.parameterizations import (
+    EDMPrediction,
+    FlowPrediction,
     ImagePrediction,
     NoisePrediction,
+    Prediction,
+    ScorePrediction,
     VelocityPrediction,
 )
 from keras_unet_diffusion.diffusion.process import DiffusionProcess
 from keras_unet_diffusion.diffusion.schedules import (
-    CosineSchedule,
-    LinearSchedule,
+    Point,
+    Schedule,
+    VariancePreserving,
+)
+from keras_unet_diffusion.diffusion.times import (
+    LogitNormalTimes,
+    LogNormalTimes,
+    LogUniformTimes,
+    StratifiedTimes,
+    TrainingTimes,
+    UniformTimes,
 )
 from keras_unet_diffusion.diffusion.weightings import (
+    EDMWeighting,
     MinSNRWeighting,
+    P2Weighting,
+    SigmoidWeighting,
+    SoftMinSNRWeighting,
     UniformWeighting,
+    Weighting,
+)
+from keras_unet_diffusion.diffusion.zero_terminal_snr import (
+    ZeroTerminalSNRSchedule,
 )
 
 __all__ = [
+    "ContinuousCosineSchedule",
     "CosineSchedule",
     "DiffusionProcess",
+    "DiscreteSchedule",
+    "EDMPrediction",
+    "EDMSchedule",
+    "EDMWeighting",
+    "FlowPrediction",
+    "FlowSchedule",
     "ImagePrediction",
     "LinearSchedule",
+    "LogNormalTimes",
+    "LogUniformTimes",
+    "LogitNormalTimes",
     "MinSNRWeighting",
     "NoisePrediction",
+    "P2Weighting",
+    "Point",
+    "Prediction",
+    "ScaledLinearSchedule",
+    "Schedule",
+    "ScorePrediction",
+    "ShiftedSchedule",
+    "SigmoidBetaSchedule",
+    "SigmoidSchedule",
+    "SigmoidWeighting",
+    "SoftMinSNRWeighting",
+    "StratifiedTimes",
+    "TrainingTimes",
+    "UniformTimes",
     "UniformWeighting",
+    "VESchedule",
+    "VPSchedule",
+    "VariancePreserving",
     "VelocityPrediction",
+    "Weighting",
+    "ZeroTerminalSNRSchedule",
 ]

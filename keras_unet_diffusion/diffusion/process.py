@@ -6,11 +6,17 @@ import keras
 from keras import ops
 
 from keras_unet_diffusion.diffusion.component import Component
+from keras_unet_diffusion.diffusion.discrete_schedules import (
+    DiscreteSchedule,
+    LinearSchedule,
+)
+from keras_unet_diffusion.diffusion.learned_variance import variational_term
 from keras_unet_diffusion.diffusion.parameterizations import (
     NoisePrediction,
     Prediction,
 )
-from keras_unet_diffusion.diffusion.schedules import LinearSchedule, Schedule
+from keras_unet_diffusion.diffusion.schedules import Point, Schedule
+from keras_unet_diffusion.diffusion.times import TrainingTimes, UniformTimes
 from keras_unet_diffusion.diffusion.weightings import (
     UniformWeighting,
     Weighting,
@@ -29,9 +35,15 @@ class DiffusionProcess(Component):
         schedule: a `Schedule`; how noise grows with time.
         prediction: a `Prediction`; what the network predicts.
         weighting: a `Weighting`; how much each noise level counts.
+        times: a `TrainingTimes`; how often training visits each time.
+        variance_weight: float > 0 or None. If given, the network has twice
+            the channels of the images: the second half tells the variance of
+            each step, and the variational bound in bits per dimension is
+            added to the loss with this weight. Published: 0.001.
 
     Raises:
-        ValueError: a part is of the wrong kind.
+        ValueError: a part is of the wrong kind, or `variance_weight` is given
+            with a schedule that has no steps.
 
     Example:
 
@@ -42,18 +54,22 @@ class DiffusionProcess(Component):
 
     Reference:
         Ho et al. 2020, sections 2 and 3; Kingma et al. 2021, "Variational
-        Diffusion Models", for alpha and sigma. Differences: none.
+        Diffusion Models", for alpha and sigma; Nichol and Dhariwal 2021,
+        Eq. 16, for `variance_weight`. Differences: none.
     """
 
     schedule: Schedule = LinearSchedule()
     prediction: Prediction = NoisePrediction()
     weighting: Weighting = UniformWeighting()
+    times: TrainingTimes = UniformTimes()
+    variance_weight: float | None = None
 
     def __post_init__(self):
         for name, kind in (
             ("schedule", Schedule),
             ("prediction", Prediction),
             ("weighting", Weighting),
+            ("times", TrainingTimes),
         ):
             value = getattr(self, name)
             if not isinstance(value, kind):
@@ -62,30 +78,52 @@ class DiffusionProcess(Component):
                     f"{name}={value!r}. Pass an object, such as "
                     f"{type(self).__dataclass_fields__[name].default!r}."
                 )
-
-    def times(self, uniform):
-        """Turns uniform numbers into times to train at.
-
-        Args:
-            uniform: numbers in [0, 1), any shape.
-
-        Returns:
-            Times in (0, 1] of the same shape, every grid time after t = 0
-            equally likely.
-        """
-        steps = self.schedule.num_timesteps
-        return (ops.floor(uniform * steps) + 1) / steps
+        if self.variance_weight is None:
+            return
+        if self.variance_weight <= 0:
+            raise ValueError(
+                "The weight of the variational bound must be positive. "
+                f"Received: variance_weight={self.variance_weight}. The "
+                "published value is 0.001; None learns no variance."
+            )
+        if not isinstance(self.schedule, DiscreteSchedule):
+            raise ValueError(
+                "Only the steps of a schedule have a variance to learn. "
+                f"Received: variance_weight={self.variance_weight}, schedule="
+                f"{self.schedule!r}. Pass a schedule with num_timesteps, or "
+                "variance_weight=None."
+            )
 
     def noise_level(self, t):
-        """What the network is told: the step number, 0 to T - 1.
+        """What the network is told.
 
         Args:
             t: times in (0, 1], any shape.
 
         Returns:
-            Numbers of the same shape.
+            Numbers of the same shape: the prediction type's noise level or
+            else the schedule's, such as the step number, 0 to T - 1.
         """
-        return ops.round(t * self.schedule.num_timesteps) - 1
+        return self.noise_level_at(self.schedule.point(t))
+
+    def noise_level_at(self, point):
+        """What the network is told at a `Point`; see `noise_level`."""
+        level = self.prediction.noise_level(point.alpha, point.sigma)
+        return self.schedule.noise_level(point.t) if level is None else level
+
+    def network_input(self, x_t, t):
+        """What the network sees of noisy images.
+
+        Args:
+            x_t: noisy images, `(batch, height, width, channels)`.
+            t: times in (0, 1], `(batch,)` or `()`, or the `Point`.
+
+        Returns:
+            Images of the same shape, scaled if the prediction type says so.
+        """
+        point = t if isinstance(t, Point) else self.schedule.point(t)
+        _, alpha, sigma = point.of_images()
+        return self.prediction.input_scale(alpha, sigma) * x_t
 
     def corrupt(self, x_0, noise, t):
         """Adds noise to images.
@@ -98,7 +136,7 @@ class DiffusionProcess(Component):
         Returns:
             x_t, noisy images of the same shape. Ho et al. 2020, Eq. 4.
         """
-        alpha, sigma = self._alpha_sigma(t)
+        _, alpha, sigma = self.schedule.point(t).of_images()
         return alpha * x_0 + sigma * noise
 
     def target(self, x_0, noise, t):
@@ -112,7 +150,8 @@ class DiffusionProcess(Component):
         Returns:
             Target of the same shape.
         """
-        a, b = self.prediction.coefficients(*self._alpha_sigma(t))
+        _, alpha, sigma = self.schedule.point(t).of_images()
+        a, b = self.prediction.coefficients(alpha, sigma)
         return a * x_0 + b * noise
 
     def split(self, x_t, prediction, t):
@@ -127,33 +166,57 @@ class DiffusionProcess(Component):
             `(x_0, noise)`, the one pair with both this x_t and this
             prediction.
         """
-        alpha, sigma = self._alpha_sigma(t)
-        a, b = self.prediction.coefficients(alpha, sigma)
-        determinant = alpha * b - sigma * a
-        x_0 = (b * x_t - sigma * prediction) / determinant
-        noise = (alpha * prediction - a * x_t) / determinant
-        return x_0, noise
+        return self.estimate(x_t, prediction, self.schedule.point(t))
+
+    def estimate(self, x_t, prediction, point):
+        """Does the same as `split` at a `Point`, of all or of each image."""
+        _, alpha, sigma = point.of_images()
+        return self.prediction.split(x_t, prediction, alpha, sigma)
+
+    def outputs(self, prediction):
+        """Parts what the network gave into prediction and variance.
+
+        Args:
+            prediction: output of the network, `(batch, height, width,
+                channels)`; twice the channels if a variance is learned.
+
+        Returns:
+            `(prediction, variance)` with the channels of the images; None for
+            the variance if none is learned.
+        """
+        if self.variance_weight is None:
+            return prediction, None
+        return tuple(ops.split(prediction, 2, axis=-1))
 
     def loss(self, prediction, x_0, noise, t):
         """Weighted squared error of a prediction.
 
         Args:
             prediction: output of the network at x_t, `(batch, height, width,
-                channels)`.
-            x_0: clean images, same shape.
+                channels)`; twice the channels if a variance is learned.
+            x_0: clean images, `(batch, height, width, channels)`.
             noise: the noise in x_t, same shape.
             t: times in (0, 1], `(batch,)`.
 
         Returns:
-            Loss of each image, mean over its pixels, `(batch,)`.
+            Loss of each image, mean over its pixels, `(batch,)`; with the
+            variational bound if a variance is learned.
         """
+        prediction, variance = self.outputs(prediction)
         error = ops.square(prediction - self.target(x_0, noise, t))
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        _, alpha, sigma = self.schedule.point(t)
         a, b = self.prediction.coefficients(alpha, sigma)
         weight = self.weighting.weight(alpha, sigma, a, b)
-        return weight * ops.mean(error, axis=(1, 2, 3))
+        loss = weight * ops.mean(error, axis=(1, 2, 3))
+        if variance is None:
+            return loss
+        return loss + self._variance_loss(prediction, variance, x_0, noise, t)
 
-    def _alpha_sigma(self, t):
-        """Alpha and sigma in a shape that multiplies images."""
-        t = ops.reshape(t, (-1, 1, 1, 1))
-        return self.schedule.alpha(t), self.schedule.sigma(t)
+    def _variance_loss(self, prediction, variance, x_0, noise, t):
+        """The bound, which teaches the variance alone, not the mean."""
+        x_t = self.corrupt(x_0, noise, t)
+        estimate, _ = self.split(x_t, ops.stop_gradient(prediction), t)
+        term = variational_term(x_0, x_t, estimate, variance, t, self.schedule)
+        # Nichol and Dhariwal 2021, Eq. 16: the bound is the sum over all
+        # steps, of which one was drawn.
+        return self.variance_weight * self.schedule.num_timesteps * term

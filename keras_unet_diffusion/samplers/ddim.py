@@ -5,8 +5,12 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_unet_diffusion.diffusion.schedules import LinearSchedule, Schedule
+from keras_unet_diffusion.diffusion.schedules import Point
 from keras_unet_diffusion.samplers.loop import Sampler
+from keras_unet_diffusion.samplers.thresholding import (
+    StaticThresholding,
+    Thresholding,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
@@ -17,9 +21,10 @@ class DDIM(Sampler):
     Use it for good images in 20 to 100 steps. One network call a step.
 
     Args:
-        schedule: the `Schedule` that the network was trained with.
         eta: float in [0, 1]. Share of fresh noise: 0 none, 1 as much as
             `DDPM`.
+        grid: and the others, see `Sampler`. Images are clipped to [-1, 1]
+            unless `thresholding` says otherwise.
 
     Raises:
         ValueError: `eta` is outside [0, 1].
@@ -27,18 +32,21 @@ class DDIM(Sampler):
     Example:
 
     ```python
-    sampler = DDIM(process.schedule, eta=0.0)
+    sampler = DDIM(eta=0.0)
     ```
 
     Reference:
         Song et al. 2021, "Denoising Diffusion Implicit Models", Eqs. 12 and
-        16. Differences: none.
+        16. Differences: none; with compat="diffusers", see `next_point`.
     """
 
-    schedule: Schedule = LinearSchedule()
     eta: float = 0.0
+    thresholding: Thresholding | None = dataclasses.field(
+        default=StaticThresholding(), kw_only=True
+    )
 
     def __post_init__(self):
+        super().__post_init__()
         if not 0 <= self.eta <= 1:
             raise ValueError(
                 "eta is the share of fresh noise. Received: eta="
@@ -50,18 +58,51 @@ class DDIM(Sampler):
     def is_stochastic(self):
         return self.eta > 0
 
-    def step(self, x_t, t, t_next, denoise, noise):
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        alpha_next = self.schedule.alpha(t_next)
-        sigma_next = self.schedule.sigma(t_next)
-        x_0, old_noise = denoise(x_t, t)
-        if not self.is_stochastic:
-            return alpha_next * x_0 + sigma_next * old_noise  # Eq. 12
+    def step(self, x_t, state, i, path, denoise, draw_noise):
+        now, after = path(i), next_point(self, path, i)
+        estimate = denoise(x_t, now)
+        if not self.is_stochastic:  # Eq. 12
+            return after.alpha * estimate.x_0 + after.sigma * estimate.noise, ()
         # Eq. 16
         fresh = (
             self.eta
-            * (sigma_next / sigma)
-            * ops.sqrt(1 - ops.square(alpha / alpha_next))
+            * (after.sigma / now.sigma)
+            * ops.sqrt(1 - ops.square(now.alpha / after.alpha))
         )
-        kept = ops.sqrt(ops.square(sigma_next) - ops.square(fresh))
-        return alpha_next * x_0 + kept * old_noise + fresh * noise  # Eq. 12
+        kept = ops.sqrt(
+            ops.maximum(ops.square(after.sigma) - ops.square(fresh), 0)
+        )
+        x = after.alpha * estimate.x_0 + kept * estimate.noise  # Eq. 12
+        return x + fresh * draw_noise(), ()
+
+
+def next_point(sampler, path, i):
+    """The point that a step of DDPM or DDIM goes to.
+
+    It is the next of the grid. With compat="diffusers" it is `T // n` steps
+    further, whatever the grid: on linspace and, where n does not divide T, on
+    trailing grids that is not where the next step begins.
+
+    Args:
+        sampler: the `Sampler`.
+        path: the `Path`.
+        i: number of the step, int32 scalar.
+
+    Returns:
+        A `Point` of scalars.
+    """
+    num_timesteps = path.schedule.num_timesteps
+    if sampler.compat != "diffusers" or num_timesteps is None:
+        return path(i + 1)
+    now = path(i)
+    # diffusers: prev_t = t - T // n, and the clean image below 0.
+    stride = ops.cast(num_timesteps // path.num_steps, now.t.dtype)
+    t = now.t - stride / num_timesteps
+    is_clean = t < 0.5 / num_timesteps
+    point = path.schedule.point(ops.maximum(t, path.schedule.min_time))
+    return Point(
+        *(
+            ops.where(is_clean, ops.full_like(value, clean), value)
+            for clean, value in zip((0, 1, 0), point, strict=True)
+        )
+    )

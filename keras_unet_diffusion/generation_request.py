@@ -1,0 +1,227 @@
+"""What is asked of an `ImageGenerator`, checked before anything runs."""
+
+import dataclasses
+import secrets
+from typing import Any
+
+import numpy as np
+
+from keras_unet_diffusion.guidance import (
+    ClassifierFreeGuidance,
+    ClassifierGuidance,
+)
+from keras_unet_diffusion.network_calls import (
+    has_null_label,
+    num_labels,
+    takes_labels,
+)
+from keras_unet_diffusion.samplers import make_sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a compiled loop does, whatever its numbers.
+
+    Args:
+        sampler: a `Sampler`.
+        guidance: a `Guidance`, or None.
+        inverts: bool. Whether the path is run from image to noise.
+        num_resamples: int of `RePaint`; None without inpainting.
+    """
+
+    sampler: Any
+    guidance: Any = None
+    inverts: bool = False
+    num_resamples: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Images that were asked for, checked.
+
+    Args:
+        task: a `Task`.
+        num_images: int.
+        num_steps: int.
+        seed: int.
+        guidance_scale: float.
+        batch_size: int.
+        arrays: dict of arrays with an entry for each image.
+        verbose: 0, 1 or "auto".
+    """
+
+    task: Task
+    num_images: int
+    num_steps: int
+    seed: int
+    guidance_scale: float
+    batch_size: int
+    arrays: dict
+    verbose: Any
+
+    def stops(self, first_step, num_frames):
+        """Steps after which an image on the way is taken, the last at last."""
+        num_steps = self.num_steps - first_step
+        if num_frames is None:
+            return [self.num_steps]
+        if not 2 <= num_frames <= num_steps + 1:
+            raise ValueError(
+                "Frames are the noise, the image, and what lies between. "
+                f"Received: num_frames={num_frames} of {num_steps} steps. "
+                f"Pass a number from 2 to {num_steps + 1}."
+            )
+        frames = np.linspace(first_step, self.num_steps, num_frames)
+        return [int(x) for x in np.round(frames)[1:]]
+
+
+def make_request(
+    network,
+    process,
+    num_images,
+    labels=None,
+    num_steps=50,
+    seed=None,
+    sampler="ddim",
+    guidance_scale=1.0,
+    guidance=None,
+    batch_size=None,
+    low_resolution_images=None,
+    verbose="auto",
+):
+    """Checks what was asked for.
+
+    Args:
+        network: see `DiffusionModel`.
+        process: its `DiffusionProcess`.
+        num_images: and the others, see `DiffusionModel.generate`.
+
+    Returns:
+        A `Request`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    batch_size = num_images if batch_size is None else batch_size
+    _check_counts(process.schedule, num_images, num_steps, batch_size)
+    seed = secrets.randbits(63) if seed is None else seed
+    if not 0 <= seed < 2**63:
+        raise ValueError(
+            "A seed is a whole number from 0 to 2**63 - 1. Received: "
+            f"seed={seed}. Pass such a number, or None for a random one."
+        )
+    arrays = {}
+    labels = _labels(network, num_images, labels, guidance)
+    if labels is not None:
+        arrays["labels"] = labels
+    arrays |= _low_resolution(network, num_images, low_resolution_images)
+    guidance = _guidance(network, guidance_scale, guidance)
+    task = Task(make_sampler(sampler), guidance)
+    return Request(
+        task,
+        num_images,
+        num_steps,
+        seed,
+        guidance_scale,
+        batch_size,
+        arrays,
+        verbose,
+    )
+
+
+def _guidance(network, scale, guidance):
+    if not np.isfinite(scale) or scale < 0:
+        raise ValueError(
+            "guidance_scale is a number, 1 for no guidance and more for "
+            f"more. Received: guidance_scale={scale}. Pass for example "
+            "2.0."
+        )
+    if scale == 1:
+        return None
+    guidance = guidance or ClassifierFreeGuidance()
+    needs_null = isinstance(guidance, ClassifierFreeGuidance)
+    if needs_null and not has_null_label(network):
+        raise ValueError(
+            "Classifier-free guidance needs a network that also knows a "
+            f"null label. Received: guidance_scale={scale} and a network "
+            "without one. Train it with UNet(null_label='learned') and "
+            "label_dropout=0.1, or pass another guidance."
+        )
+    return guidance
+
+
+def _check_counts(schedule, num_images, num_steps, batch_size):
+    counts = {
+        "num_images": num_images,
+        "num_steps": num_steps,
+        "batch_size": batch_size,
+    }
+    for name, value in counts.items():
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(
+                f"{name} must be at least 1. Received: {name}={value}. "
+                "Pass a positive whole number."
+            )
+    grid_steps = schedule.num_timesteps
+    if grid_steps is not None and num_steps > grid_steps:
+        raise ValueError(
+            f"The schedule has {grid_steps} steps. Received: num_steps="
+            f"{num_steps}. Pass a number from 1 to {grid_steps}."
+        )
+
+
+def _labels(network, num_images, labels, guidance=None):
+    # A classifier needs labels even where the network takes none.
+    is_guided = isinstance(guidance, ClassifierGuidance)
+    if not takes_labels(network) and not is_guided:
+        if labels is not None:
+            raise ValueError(
+                "The network takes no labels. Received: labels="
+                f"{labels}. Leave labels out."
+            )
+        return None
+    num_classes = getattr(network, "num_classes", None)
+    if labels is None:
+        labels = np.arange(num_images) % (num_classes or 1)
+    labels = np.asarray(labels)
+    if labels.ndim == 0:
+        labels = np.full(num_images, labels)
+    is_whole = np.issubdtype(labels.dtype, np.integer)
+    if not is_whole or labels.shape != (num_images,):
+        raise ValueError(
+            f"{num_images} images need one label, or {num_images} labels, "
+            f"whole numbers. Received: labels of shape {labels.shape} and "
+            f"dtype {labels.dtype}. Pass whole numbers."
+        )
+    upper = num_labels(network) or np.iinfo("int32").max
+    if labels.min() < 0 or labels.max() >= upper:
+        raise ValueError(
+            f"Labels are numbers from 0 to {upper - 1}. Received: labels "
+            f"from {labels.min()} to {labels.max()}. Leave the others out."
+        )
+    return labels.astype("int32")
+
+
+def _low_resolution(network, num_images, images):
+    name = "low_resolution_images"
+    if (name in network.input) == (images is None):
+        needs = "needs" if images is None else "takes no"
+        raise ValueError(
+            f"The network {needs} low-resolution images. Received: "
+            f"{name}={'None' if images is None else np.shape(images)}. "
+            "Pass them to super-resolution networks, and to no other."
+        )
+    if images is None:
+        return {}
+    images = np.asarray(images, "float32")
+    shape = network.input[name].shape[1:]
+    fits = images.ndim == 4 and len(images) == num_images
+    if not fits or any(
+        size not in (None, given)
+        for size, given in zip(shape, images.shape[1:], strict=True)
+    ):
+        raise ValueError(
+            f"{num_images} images need as many low-resolution images of "
+            f"shape {tuple(shape)}. Received: {name} of shape "
+            f"{images.shape}. Resize them, pixels in [-1, 1]."
+        )
+    return {name: images}

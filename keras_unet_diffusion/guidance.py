@@ -1,0 +1,214 @@
+"""Guidance: pushing samples towards what they are conditioned on.
+
+Each kind turns estimates of a network into a guided estimate. The strength,
+`guidance_scale`, is a number of the call: 1.0 means no guidance. Estimates of
+the image are combined; as x_t is the same for all of them, so are those of the
+noise and of any other prediction type.
+"""
+
+import abc
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from keras_unet_diffusion.samplers import Estimate
+
+
+def _check_interval(interval):
+    if interval is None:
+        return
+    is_pair = isinstance(interval, tuple) and len(interval) == 2
+    if not is_pair or not 0 <= interval[0] < interval[1]:
+        raise ValueError(
+            "An interval is a pair of noise levels sigma / alpha, the smaller "
+            f"first. Received: interval={interval!r}. Pass for example (0.2, "
+            "5.0), or None for all noise levels."
+        )
+
+
+def combine(estimate, x_t, point, x_0):
+    """An estimate whose image is `x_0` and whose noise makes x_t of it."""
+    noise = (x_t - point.alpha * x_0) / point.sigma
+    return Estimate(x_0, noise, estimate.variance)
+
+
+def interpolate(weak, strong, scale):
+    """`weak` at scale 0, `strong` at 1, and beyond it above."""
+    return weak + scale * (strong - weak)
+
+
+@dataclasses.dataclass(frozen=True)
+class Guidance(abc.ABC):
+    """A kind of guidance. Abstract.
+
+    Args:
+        interval: pair of noise levels sigma / alpha, the smaller first,
+            between which guidance works; None for all of them. Outside the
+            network is called without guidance, at the usual cost.
+
+    Raises:
+        ValueError: `interval` is no such pair.
+
+    Reference:
+        Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval
+        Improves Sample and Distribution Quality", Eq. 6. Differences: none.
+    """
+
+    interval: tuple | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        _check_interval(self.interval)
+
+    def __call__(self, calls, x_t, point, scale):
+        """The guided estimate.
+
+        Args:
+            calls: a `NetworkCalls`.
+            x_t: noisy images, `(batch, height, width, channels)`.
+            point: their `Point`, of scalars.
+            scale: scalar, 1 for none.
+
+        Returns:
+            An `Estimate`.
+        """
+        if self.interval is None:
+            return self.guided(calls, x_t, point, scale)
+        low, high = self.interval
+        ratio = point.noise_ratio
+        return tf.cond(
+            (low < ratio) & (ratio <= high),
+            lambda: self.guided(calls, x_t, point, scale),
+            lambda: calls.conditional(x_t, point),
+        )
+
+    @abc.abstractmethod
+    def guided(self, calls, x_t, point, scale):
+        """The guided estimate, wherever the point is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierFreeGuidance(Guidance):
+    """Away from what the network says without a label.
+
+    For a network with a null label, trained with `label_dropout`. One call of
+    the network on a batch of two halves, so about twice the time.
+
+    Args:
+        rescale: float in [0, 1]. How far the spread of the guided images is
+            brought back to that of the conditional ones; 0.7 is usual at large
+            scales, where images become too bright.
+        interval: see `Guidance`.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+
+    ```python
+    guidance = ClassifierFreeGuidance(interval=(0.2, 5.0))
+    model.generate(8, labels=3, guidance_scale=3.0, guidance=guidance)
+    ```
+
+    Reference:
+        Ho and Salimans 2022, "Classifier-Free Diffusion Guidance", Eq. 6, with
+        guidance_scale = 1 + w; Lin et al. 2023, Eqs. 15 and 16 for `rescale`.
+        Differences: `rescale` works on estimates of the image, so that it
+        means the same for every prediction type.
+    """
+
+    rescale: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.rescale <= 1:
+            raise ValueError(
+                "rescale is the share of the spread that is brought back. "
+                f"Received: rescale={self.rescale}. Pass a number from 0, "
+                "none, to 1, all of it."
+            )
+
+    def guided(self, calls, x_t, point, scale):
+        conditional, unconditional = calls.both(x_t, point)
+        x_0 = interpolate(unconditional.x_0, conditional.x_0, scale)
+        if self.rescale:
+            spread = tf.math.reduce_std(
+                conditional.x_0, axis=(1, 2, 3), keepdims=True
+            )
+            guided_spread = tf.math.reduce_std(
+                x_0, axis=(1, 2, 3), keepdims=True
+            )
+            rescaled = x_0 * (spread / guided_spread)  # Eq. 15
+            x_0 = interpolate(x_0, rescaled, self.rescale)  # Eq. 16
+        return combine(conditional, x_t, point, x_0)
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoGuidance(Guidance):
+    """Away from what a worse version of the network says.
+
+    The guide is smaller or less trained, and makes the same kind of errors.
+    Needs no null label. Costs the guide's calls.
+
+    Args:
+        network: the guide, a network with the same inputs and prediction.
+        interval: see `Guidance`.
+
+    Example:
+
+    ```python
+    guidance = AutoGuidance(early_model.ema_network)
+    model.generate(8, labels=3, guidance_scale=2.0, guidance=guidance)
+    ```
+
+    Reference:
+        Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of
+        Itself", Eq. 1. Differences: none.
+    """
+
+    network: Any = None
+
+    def guided(self, calls, x_t, point, scale):
+        estimate = calls.conditional(x_t, point)
+        guide = calls.of(self.network, x_t, point)
+        x_0 = interpolate(guide.x_0, estimate.x_0, scale)
+        return combine(estimate, x_t, point, x_0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierGuidance(Guidance):
+    """Towards what a classifier of noisy images takes for the label.
+
+    The network may know no labels. `guidance_scale` is the strength of the
+    classifier's gradient here, plus one, so that 1.0 means none.
+
+    Args:
+        classifier: a `keras.Model` of a dict of noisy_images and noise_level,
+            as the network takes them, that returns logits `(batch, classes)`.
+        interval: see `Guidance`.
+
+    Example:
+
+    ```python
+    guidance = ClassifierGuidance(classifier)
+    model.generate(8, labels=3, guidance_scale=2.0, guidance=guidance)
+    ```
+
+    Reference:
+        Dhariwal and Nichol 2021, "Diffusion Models Beat GANs on Image
+        Synthesis", algorithm 2 (of the noise, so that it holds for every
+        sampler). Differences: none.
+    """
+
+    classifier: Any = None
+
+    def guided(self, calls, x_t, point, scale):
+        estimate = calls.conditional(x_t, point)
+        with tf.GradientTape() as tape:
+            tape.watch(x_t)
+            log_probability = calls.log_probability(self.classifier, x_t, point)
+        gradient = tape.gradient(log_probability, x_t)
+        # Algorithm 2: noise - sigma * scale * gradient of log p(y | x_t).
+        noise = estimate.noise - (scale - 1) * point.sigma * gradient
+        x_0 = (x_t - point.sigma * noise) / point.alpha
+        return Estimate(x_0, noise, estimate.variance)

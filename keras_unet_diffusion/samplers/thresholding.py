@@ -1,0 +1,141 @@
+"""Bounds on the images that a network estimates."""
+
+import abc
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_unet_diffusion.diffusion.component import Component
+
+
+class Thresholding(Component, abc.ABC):
+    """A bound on estimated images. Abstract: it is its `apply`."""
+
+    @abc.abstractmethod
+    def apply(self, x_0):
+        """Bounds images.
+
+        Args:
+            x_0: estimated images, `(batch, height, width, channels)`.
+
+        Returns:
+            Images of the same shape.
+        """
+
+
+@keras.saving.register_keras_serializable(package="keras_unet_diffusion")
+@dataclasses.dataclass(frozen=True)
+class StaticThresholding(Thresholding):
+    """Clips pixels to `[-bound, bound]`.
+
+    The usual choice of pixel-space DDPM and DDIM.
+
+    Args:
+        bound: float > 0.
+
+    Raises:
+        ValueError: `bound` is not positive.
+
+    Example:
+
+    ```python
+    sampler = DPMSolverPP(order=2, thresholding=StaticThresholding())
+    ```
+
+    Reference:
+        Ho et al. 2020, section 3.2 and code. Differences: none.
+    """
+
+    bound: float = 1.0
+
+    def __post_init__(self):
+        if self.bound <= 0:
+            raise ValueError(
+                "Pixels are clipped to a range around 0. Received: bound="
+                f"{self.bound}. Pass a positive number, such as 1.0."
+            )
+
+    def apply(self, x_0):
+        return ops.clip(x_0, -self.bound, self.bound)
+
+
+@keras.saving.register_keras_serializable(package="keras_unet_diffusion")
+@dataclasses.dataclass(frozen=True)
+class DynamicThresholding(Thresholding):
+    """Clips each image at a quantile of its pixels, and scales it to 1.
+
+    Use it with strong guidance, which drives pixels out of range.
+
+    Args:
+        quantile: float in (0, 1]. Share of the pixels that are not clipped.
+        max_value: float >= 1. Bound of the quantile itself, so that outliers
+            are not all scaled down.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+
+    ```python
+    sampler = DDIM(thresholding=DynamicThresholding(max_value=2.0))
+    ```
+
+    Reference:
+        Saharia et al. 2022, "Photorealistic Text-to-Image Diffusion Models
+        with Deep Language Understanding", section 2.3. Differences:
+        `max_value`, as in diffusers' sample_max_value, whose default of 1 is
+        static clipping.
+    """
+
+    quantile: float = 0.995
+    max_value: float = float("inf")
+
+    def __post_init__(self):
+        if not 0 < self.quantile <= 1 or self.max_value < 1:
+            raise ValueError(
+                "quantile lies in (0, 1], max_value is at least 1. Received: "
+                f"quantile={self.quantile}, max_value={self.max_value}. The "
+                "published quantile is 0.995."
+            )
+
+    def apply(self, x_0):
+        size = ops.shape(x_0)[1] * ops.shape(x_0)[2] * ops.shape(x_0)[3]
+        pixels = ops.sort(ops.abs(ops.reshape(x_0, (-1, size))), axis=-1)
+        position = self.quantile * (size - 1)
+        below = int(position)
+        above = min(below + 1, size - 1)
+        share = position - below
+        bound = pixels[:, below] * (1 - share) + pixels[:, above] * share
+        bound = ops.clip(bound, 1.0, self.max_value)
+        bound = ops.reshape(bound, (-1, 1, 1, 1))
+        return ops.clip(x_0, -bound, bound) / bound
+
+
+def thresholded(denoise, thresholding, compat="paper"):
+    """Bounds the images that a denoiser estimates.
+
+    The noise is derived anew, so that image and noise still make x_t.
+
+    Args:
+        denoise: function `(x_t, point) -> Estimate`.
+        thresholding: a `Thresholding`, or None for none.
+        compat: see `Sampler`.
+
+    Returns:
+        A function of the same kind.
+    """
+    if thresholding is None:
+        return denoise
+
+    def bounded_denoise(x_t, point):
+        estimate = denoise(x_t, point)
+        x_0 = thresholding.apply(estimate.x_0)
+        if compat == "diffusers":
+            # Its DDIM clips the image and keeps the noise as predicted
+            # (use_clipped_model_output=False).
+            return estimate._replace(x_0=x_0)
+        noise = (x_t - point.alpha * x_0) / point.sigma
+        return estimate._replace(x_0=x_0, noise=noise)
+
+    return bounded_denoise
