@@ -1,9 +1,7 @@
 """Images from a network: compiled sampling loops, kept and run in pieces."""
 
-import sys
-import time
+import itertools
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,9 +12,11 @@ from keras_unet_diffusion.network_calls import (
     network_function,
     network_image_shape,
 )
+from keras_unet_diffusion.progress import Progress
 from keras_unet_diffusion.samplers import (
     Path,
     RePaint,
+    RestOfPath,
     ReversedPath,
     advance,
     start,
@@ -24,9 +24,6 @@ from keras_unet_diffusion.samplers import (
 
 # Of x_t in the loops; networks are called in float32.
 LOOP_DTYPE = "float64"
-# A progress bar appears where sampling takes longer, and moves this often.
-_PATIENCE_SECONDS = 3.0
-_PIECE_SECONDS = 0.5
 
 
 def sampling_loop(network, process, task, function=None):
@@ -41,8 +38,8 @@ def sampling_loop(network, process, task, function=None):
     Returns:
         A function of a dict of variables (see `samplers.start`), first, last,
         num_steps and first_image (int32), seed (int64), guidance_scale
-        (float64), and of labels and others where the network takes them, and
-        images and mask to inpaint. It returns the variables.
+        (float64), and where they are needed labels, others, skipped_steps
+        (int32), and images and mask to inpaint. It returns the variables.
     """
 
     def run(inputs):
@@ -57,6 +54,8 @@ def sampling_loop(network, process, task, function=None):
         )
         sampler = task.sampler
         path = Path(process.schedule, sampler, inputs["num_steps"], x_t.dtype)
+        if "skipped_steps" in inputs:
+            path = RestOfPath(path, inputs["skipped_steps"])
         if task.inverts:
             path = ReversedPath(path)
         if task.num_resamples is not None:
@@ -154,14 +153,17 @@ class ImageGenerator:
         def noise(first, count):
             return self.initial(request, image_shape, first, count)
 
-        return self.run(request, noise, num_frames=num_frames)
+        return self.run(request, noise, num_frames)
 
     def initial(self, request, image_shape, first, count):
         """Noise at the first point of the path, images `first` and on."""
-        path = self._path(request)
-        return request.task.sampler.initial(
-            self.noise(request.seed, image_shape, first, count), path
+        return self.scaled(
+            request, self.noise(request.seed, image_shape, first, count)
         )
+
+    def scaled(self, request, noise):
+        """Standard normal noise scaled to the first point of the path."""
+        return request.task.sampler.initial(noise, self._path(request))
 
     def noise(self, seed, image_shape, first, count):
         """The standard normal noise that images begin from."""
@@ -171,7 +173,7 @@ class ImageGenerator:
         return tf.cast(x_1, LOOP_DTYPE)
 
     def point(self, request, i):
-        """The `Point` where step `i` of a request begins."""
+        """The `Point` where step `i` of the whole path begins."""
         return self._path(request)(tf.constant(i, tf.int32))
 
     def _path(self, request):
@@ -190,14 +192,13 @@ class ImageGenerator:
             **named_options,
         )
 
-    def run(self, request, noisy_images, first_step=0, num_frames=None):
+    def run(self, request, noisy_images, num_frames=None):
         """Runs a request in batches.
 
         Args:
             request: a `Request`.
             noisy_images: function of the number of the first image and of how
                 many to the images that the loop begins with.
-            first_step: int. Steps to leave out.
             num_frames: int >= 2 or None. Images on the way to return too.
 
         Returns:
@@ -205,26 +206,24 @@ class ImageGenerator:
             `num_frames` also one of shape `(num_frames, num_images, height,
             width, channels)`, from noise to image.
         """
-        stops = request.stops(first_step, num_frames)
-        progress = _Progress(request, first_step)
+        stops = request.stops(num_frames)
+        progress = Progress(request)
         batches = []
         for first in range(0, request.num_images, request.batch_size):
             count = min(request.batch_size, request.num_images - first)
             x_t = noisy_images(first, count)
-            frames = [x_t]
             inputs = self._inputs(request, x_t, first, count)
             function = self.function(request.task, inputs)
-            at = first_step
-            for stop in stops:
-                while at < stop:
-                    last = min(stop, at + progress.piece)
+            frames = [x_t]
+            for begin, end in itertools.pairwise([0, *stops]):
+                for at, last in progress.pieces(begin, end):
                     inputs["first"] = tf.constant(at, tf.int32)
                     inputs["last"] = tf.constant(last, tf.int32)
                     inputs["variables"] = function(inputs)
                     progress.done(inputs["variables"][0], last - at, count)
-                    at = last
                 frames.append(inputs["variables"][0])
-            batches.append(np.stack([x.numpy() for x in frames]))
+            wanted = frames[-1:] if num_frames is None else frames
+            batches.append(np.stack([x.numpy() for x in wanted]))
         frames = np.concatenate(batches, axis=1).astype("float32")
         return frames[-1] if num_frames is None else (frames[-1], frames)
 
@@ -243,6 +242,7 @@ class ImageGenerator:
             "first": tf.constant(0, tf.int32),
             "last": tf.constant(0, tf.int32),
             "num_steps": tf.constant(request.num_steps, tf.int32),
+            "skipped_steps": tf.constant(request.skipped_steps, tf.int32),
             "seed": tf.constant(request.seed, tf.int64),
             "first_image": tf.constant(first, tf.int32),
             "guidance_scale": tf.constant(request.guidance_scale, LOOP_DTYPE),
@@ -254,13 +254,14 @@ class ImageGenerator:
         signature = tf.nest.map_structure(_any_batch, inputs)
         key = (task, str(signature))
         if key not in self.functions:
-            self.functions[key] = tf.function(
-                sampling_loop(
-                    self.network, self.process, task, self._network_function
-                ),
-                input_signature=[signature],
-                autograph=False,
+            loop = sampling_loop(
+                self.network, self.process, task, self._network_function
             )
+            # Traced here, not when called: TensorFlow would warn that many
+            # samplers are many traces.
+            self.functions[key] = tf.function(
+                loop, autograph=False
+            ).get_concrete_function(signature)
         return self.functions[key]
 
     def _network_function(self, network):
@@ -302,37 +303,3 @@ class ImageGenerator:
 def _any_batch(x):
     shape = [None, *x.shape[1:]] if len(x.shape) else []
     return tf.TensorSpec(shape, x.dtype)
-
-
-class _Progress:
-    """Decides how many steps to take at once, and shows how far it is."""
-
-    def __init__(self, request, first_step):
-        verbose = request.verbose
-        if verbose == "auto":
-            verbose = int(sys.stderr.isatty())
-        self.piece = sys.maxsize if not verbose else 1
-        self.verbose = verbose
-        steps = request.num_steps - first_step
-        self.total = steps * request.num_images
-        self.steps_done = 0
-        self.bar = None
-        self.began = self.before = time.monotonic()
-
-    def done(self, x_t, num_steps, num_images):
-        """Called after some steps of some images."""
-        if not self.verbose:
-            return
-        float(x_t[0, 0, 0, 0])  # waits until they are computed
-        now = time.monotonic()
-        each = (now - self.before) / num_steps
-        # The first piece also traces: its time says nothing.
-        self.piece = (
-            max(1, int(_PIECE_SECONDS / each)) if self.steps_done else 1
-        )
-        self.before = now
-        self.steps_done += num_steps * num_images
-        if self.bar is None and now - self.began > _PATIENCE_SECONDS:
-            self.bar = keras.utils.Progbar(self.total, unit_name="image step")
-        if self.bar is not None:
-            self.bar.update(self.steps_done)

@@ -9,6 +9,7 @@ import numpy as np
 from keras_unet_diffusion.guidance import (
     ClassifierFreeGuidance,
     ClassifierGuidance,
+    Guidance,
 )
 from keras_unet_diffusion.network_calls import (
     has_null_label,
@@ -48,6 +49,7 @@ class Request:
         batch_size: int.
         arrays: dict of arrays with an entry for each image.
         verbose: 0, 1 or "auto".
+        skipped_steps: int. First steps that are left out.
     """
 
     task: Task
@@ -58,20 +60,25 @@ class Request:
     batch_size: int
     arrays: dict
     verbose: Any
+    skipped_steps: int = 0
 
-    def stops(self, first_step, num_frames):
+    @property
+    def steps_taken(self):
+        """How many steps each image takes, int."""
+        return self.num_steps - self.skipped_steps
+
+    def stops(self, num_frames):
         """Steps after which an image on the way is taken, the last at last."""
-        num_steps = self.num_steps - first_step
         if num_frames is None:
-            return [self.num_steps]
-        if not 2 <= num_frames <= num_steps + 1:
+            return [self.steps_taken]
+        if not 2 <= num_frames <= self.steps_taken + 1:
             raise ValueError(
                 "Frames are the noise, the image, and what lies between. "
-                f"Received: num_frames={num_frames} of {num_steps} steps. "
-                f"Pass a number from 2 to {num_steps + 1}."
+                f"Received: num_frames={num_frames} of {self.steps_taken} "
+                f"steps. Pass a number from 2 to {self.steps_taken + 1}."
             )
-        frames = np.linspace(first_step, self.num_steps, num_frames)
-        return [int(x) for x in np.round(frames)[1:]]
+        stops = np.linspace(0, self.steps_taken, num_frames)
+        return [int(stop) for stop in np.round(stops)[1:]]
 
 
 def make_request(
@@ -102,20 +109,33 @@ def make_request(
         ValueError: an argument is out of range.
     """
     batch_size = num_images if batch_size is None else batch_size
-    _check_counts(process.schedule, num_images, num_steps, batch_size)
+    _check_counts(
+        num_images=num_images, num_steps=num_steps, batch_size=batch_size
+    )
+    sampler = make_sampler(sampler)
+    _check_steps(process.schedule, sampler, num_steps)
     seed = secrets.randbits(63) if seed is None else seed
-    if not 0 <= seed < 2**63:
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise ValueError(
             "A seed is a whole number from 0 to 2**63 - 1. Received: "
             f"seed={seed}. Pass such a number, or None for a random one."
         )
+    if verbose not in (0, 1, "auto"):
+        raise ValueError(
+            "verbose says whether there is a progress bar. Received: verbose="
+            f"{verbose!r}. Pass 1, 0 or 'auto'."
+        )
+    _check_guidance(network, guidance_scale, guidance)
     arrays = {}
     labels = _labels(network, num_images, labels, guidance)
     if labels is not None:
         arrays["labels"] = labels
     arrays |= _low_resolution(network, num_images, low_resolution_images)
-    guidance = _guidance(network, guidance_scale, guidance)
-    task = Task(make_sampler(sampler), guidance)
+    if guidance_scale == 1:
+        guidance = None
+    elif guidance is None:
+        guidance = ClassifierFreeGuidance()
+    task = Task(sampler, guidance)
     return Request(
         task,
         num_images,
@@ -128,58 +148,64 @@ def make_request(
     )
 
 
-def _guidance(network, scale, guidance):
-    if not np.isfinite(scale) or scale < 0:
-        raise ValueError(
-            "guidance_scale is a number, 1 for no guidance and more for "
-            f"more. Received: guidance_scale={scale}. Pass for example "
-            "2.0."
-        )
-    if scale == 1:
-        return None
-    guidance = guidance or ClassifierFreeGuidance()
-    needs_null = isinstance(guidance, ClassifierFreeGuidance)
-    if needs_null and not has_null_label(network):
-        raise ValueError(
-            "Classifier-free guidance needs a network that also knows a "
-            f"null label. Received: guidance_scale={scale} and a network "
-            "without one. Train it with UNet(null_label='learned') and "
-            "label_dropout=0.1, or pass another guidance."
-        )
-    return guidance
-
-
-def _check_counts(schedule, num_images, num_steps, batch_size):
-    counts = {
-        "num_images": num_images,
-        "num_steps": num_steps,
-        "batch_size": batch_size,
-    }
+def _check_counts(**counts):
     for name, value in counts.items():
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(
                 f"{name} must be at least 1. Received: {name}={value}. "
                 "Pass a positive whole number."
             )
-    grid_steps = schedule.num_timesteps
-    if grid_steps is not None and num_steps > grid_steps:
+
+
+def _check_steps(schedule, sampler, num_steps):
+    if schedule.num_timesteps is None:
+        return
+    # The network is asked at each step's beginning, and the last must end at
+    # another of the schedule's times or at the clean image.
+    most = schedule.num_timesteps - (not sampler.final_denoising)
+    if num_steps > most:
         raise ValueError(
-            f"The schedule has {grid_steps} steps. Received: num_steps="
-            f"{num_steps}. Pass a number from 1 to {grid_steps}."
+            f"The schedule has {schedule.num_timesteps} steps. Received: "
+            f"num_steps={num_steps}. Pass a number from 1 to {most}."
         )
 
 
-def _labels(network, num_images, labels, guidance=None):
-    # A classifier needs labels even where the network takes none.
-    is_guided = isinstance(guidance, ClassifierGuidance)
-    if not takes_labels(network) and not is_guided:
-        if labels is not None:
-            raise ValueError(
-                "The network takes no labels. Received: labels="
-                f"{labels}. Leave labels out."
-            )
+def _check_guidance(network, scale, guidance):
+    if not np.isfinite(scale) or scale < 0:
+        raise ValueError(
+            "guidance_scale is a number, 1 for no guidance and more for "
+            f"more. Received: guidance_scale={scale}. Pass for example "
+            "2.0."
+        )
+    if guidance is not None and not isinstance(guidance, Guidance):
+        raise ValueError(
+            f"guidance must be a Guidance. Received: guidance={guidance!r}. "
+            "Pass for example ClassifierFreeGuidance()."
+        )
+    is_free = isinstance(guidance, ClassifierFreeGuidance | None)
+    if scale != 1 and is_free and not has_null_label(network):
+        raise ValueError(
+            "Classifier-free guidance needs a network that also knows a "
+            f"null label. Received: guidance_scale={scale} and a network "
+            "without one. Train it with UNet(null_label='learned') and "
+            "label_dropout=0.1, or pass another guidance."
+        )
+
+
+def _labels(network, num_images, labels, guidance):
+    if takes_labels(network):
+        num_classes = getattr(network, "num_classes", None)
+        upper = num_labels(network)
+    elif isinstance(guidance, ClassifierGuidance):
+        # The classifier needs labels even where the network takes none.
+        num_classes = upper = guidance.classifier.output.shape[-1]
+    elif labels is None:
         return None
-    num_classes = getattr(network, "num_classes", None)
+    else:
+        raise ValueError(
+            f"The network takes no labels. Received: labels={labels}. Leave "
+            "labels out."
+        )
     if labels is None:
         labels = np.arange(num_images) % (num_classes or 1)
     labels = np.asarray(labels)
@@ -192,7 +218,7 @@ def _labels(network, num_images, labels, guidance=None):
             f"whole numbers. Received: labels of shape {labels.shape} and "
             f"dtype {labels.dtype}. Pass whole numbers."
         )
-    upper = num_labels(network) or np.iinfo("int32").max
+    upper = upper or np.iinfo("int32").max
     if labels.min() < 0 or labels.max() >= upper:
         raise ValueError(
             f"Labels are numbers from 0 to {upper - 1}. Received: labels "

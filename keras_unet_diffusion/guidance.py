@@ -12,7 +12,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_unet_diffusion.network_calls import check_inputs, input_names
 from keras_unet_diffusion.samplers import Estimate
+
+# Of the image, where there is none and something is divided by its share.
+_LEAST_ALPHA = 2.0**-12
 
 
 def _check_interval(interval):
@@ -154,6 +158,9 @@ class AutoGuidance(Guidance):
         network: the guide, a network with the same inputs and prediction.
         interval: see `Guidance`.
 
+    Raises:
+        ValueError: the guide is no such network.
+
     Example:
 
     ```python
@@ -166,7 +173,11 @@ class AutoGuidance(Guidance):
         Itself", Eq. 1. Differences: none.
     """
 
-    network: Any = None
+    network: Any
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_inputs(self.network)
 
     def guided(self, calls, x_t, point, scale):
         estimate = calls.conditional(x_t, point)
@@ -187,6 +198,9 @@ class ClassifierGuidance(Guidance):
             as the network takes them, that returns logits `(batch, classes)`.
         interval: see `Guidance`.
 
+    Raises:
+        ValueError: the classifier has other inputs.
+
     Example:
 
     ```python
@@ -196,11 +210,21 @@ class ClassifierGuidance(Guidance):
 
     Reference:
         Dhariwal and Nichol 2021, "Diffusion Models Beat GANs on Image
-        Synthesis", algorithm 2 (of the noise, so that it holds for every
-        sampler). Differences: none.
+        Synthesis", algorithm 2, which shifts the noise and so holds for every
+        sampler. Differences: written as a shift of the image.
     """
 
-    classifier: Any = None
+    classifier: Any
+
+    def __post_init__(self):
+        super().__post_init__()
+        if input_names(self.classifier) != {"noisy_images", "noise_level"}:
+            raise ValueError(
+                "A classifier is a functional keras.Model of a dict of "
+                "noisy_images and noise_level. Received: classifier="
+                f"{self.classifier!r}. Pass keras.Model({{'noisy_images': ..., "
+                "'noise_level': ...}, logits)."
+            )
 
     def guided(self, calls, x_t, point, scale):
         estimate = calls.conditional(x_t, point)
@@ -208,7 +232,8 @@ class ClassifierGuidance(Guidance):
             tape.watch(x_t)
             log_probability = calls.log_probability(self.classifier, x_t, point)
         gradient = tape.gradient(log_probability, x_t)
-        # Algorithm 2: noise - sigma * scale * gradient of log p(y | x_t).
-        noise = estimate.noise - (scale - 1) * point.sigma * gradient
-        x_0 = (x_t - point.sigma * noise) / point.alpha
-        return Estimate(x_0, noise, estimate.variance)
+        # Algorithm 2: noise - sigma * scale * gradient of log p(y | x_t), so
+        # that x_0 gains sigma**2 / alpha times as much.
+        share = tf.square(point.sigma) / tf.maximum(point.alpha, _LEAST_ALPHA)
+        x_0 = estimate.x_0 + (scale - 1) * share * gradient
+        return combine(estimate, x_t, point, x_0)

@@ -54,8 +54,7 @@ def network_inputs(network, noisy_images, noise_level, labels=None, **others):
 
 def check_inputs(network):
     """Raises a `ValueError` for a network that nothing here can call."""
-    inputs = getattr(network, "input", None)
-    names = set(inputs) if isinstance(inputs, dict) else set()
+    names = input_names(network)
     if not names >= {"noisy_images", "noise_level"}:
         raise ValueError(
             "network must be a functional keras.Model whose inputs are a "
@@ -70,6 +69,12 @@ def check_inputs(network):
             "it yourself with all of them, or build it without "
             f"{', '.join(sorted(names - _INPUTS))}."
         )
+
+
+def input_names(network):
+    """Names of a network's inputs, a set; empty if they have none."""
+    inputs = getattr(network, "input", None)
+    return set(inputs) if isinstance(inputs, dict) else set()
 
 
 def num_labels(network):

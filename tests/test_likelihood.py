@@ -14,14 +14,14 @@ from gaussian_images import (
 )
 from scipy import stats
 
-from keras_unet_diffusion.diffusion.continuous_schedules import (
+from keras_unet_diffusion.diffusion import (
+    DiffusionProcess,
     EDMSchedule,
     FlowSchedule,
+    LinearSchedule,
     VESchedule,
     VPSchedule,
 )
-from keras_unet_diffusion.diffusion.discrete_schedules import LinearSchedule
-from keras_unet_diffusion.diffusion.process import DiffusionProcess
 from keras_unet_diffusion.likelihood import (
     basis_probes,
     bits_per_dimension,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+import tensorflow as tf
 from keras import ops
 
 from keras_unet_diffusion.diffusion import (
@@ -80,6 +81,23 @@ def test_times_are_known_to_the_schedule(times, schedule):
         assert (np.asarray(schedule.point(t).sigma) > 0).all()
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("times", DISTRIBUTIONS, ids=lambda x: type(x).__name__)
+def test_times_are_the_same_in_a_graph_of_any_batch(times, jit_compile):
+    for schedule in (LinearSchedule(), EDMSchedule()):
+        graph = tf.function(
+            lambda uniform, schedule=schedule: times.times(uniform, schedule),
+            input_signature=[tf.TensorSpec([None])],
+            jit_compile=jit_compile,
+        )
+        uniform = UNIFORM[::50].astype("float32")
+        # The compiler's functions differ in the last digits; no number
+        # here is so near to the edge of a step.
+        np.testing.assert_allclose(
+            graph(uniform), times.times(uniform, schedule), rtol=1e-5
+        )
+
+
 def test_log_normal_times_have_the_quantiles_of_a_normal():
     schedule = EDMSchedule()
     t = LogNormalTimes(-0.4, 1.0).times(UNIFORM, schedule)
@@ -107,6 +125,21 @@ def test_log_uniform_times_are_even_in_the_log():
     log_sigma = np.log(np.asarray(VESchedule().sigma(t)))
     expected = np.log(0.02) + UNIFORM * np.log(100 / 0.02)
     np.testing.assert_allclose(log_sigma, expected, atol=1e-9)
+
+
+def test_an_end_without_image_leaves_log_uniform_times_a_middle():
+    schedule = FlowSchedule()
+    t = LogUniformTimes().times(np.array([0.5]), schedule)
+    # Between 1 / 999 and 2**12 of noise per image, in the log.
+    expected = (np.log(1 / 999) + 12 * np.log(2)) / 2
+    ratio = np.asarray(schedule.point(t).noise_ratio)
+    np.testing.assert_allclose(np.log(ratio), [expected], rtol=1e-9)
+
+
+def test_stratified_times_use_each_images_own_number():
+    t = StratifiedTimes().times(np.array([0.2, 0.7]), FlowSchedule())
+    # Halves of [0.001, 1], of which a fifth and seven tenths have passed.
+    np.testing.assert_allclose(t, [0.1009, 0.85015], rtol=1e-12)
 
 
 def test_stratified_times_have_one_in_each_slice():
@@ -141,3 +174,6 @@ def test_times_come_as_often_as_their_probability():
         np.float32([0.9999999]), np.float32([0.5, 0.99])
     )
     assert float(last[0]) == 1
+    # A step of no probability is not drawn, even by the first number.
+    first = times_by_probability(np.array([0.0]), np.array([0.0, 0.5, 1.0]))
+    assert float(first[0]) == pytest.approx(2 / 3)

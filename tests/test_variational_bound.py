@@ -13,7 +13,7 @@ from gaussian_images import (
 )
 from scipy import stats
 
-from keras_unet_diffusion.diffusion.discrete_schedules import (
+from keras_unet_diffusion.diffusion import (
     CosineSchedule,
     DiscreteSchedule,
     LinearSchedule,

@@ -201,7 +201,8 @@ class LogUniformTimes(TrainingTimes):
 
     def times(self, uniform, schedule):
         uniform = ops.convert_to_tensor(uniform)
-        ends = ops.cast([schedule.min_time, schedule.max_time], uniform.dtype)
+        ends = [schedule.min_time, schedule.max_time]
+        ends = ops.convert_to_tensor(ends, uniform.dtype)
         log_snr = ops.maximum(schedule.log_snr(ends), _LEAST_LOG_SNR)
         between = log_snr[0] + uniform * (log_snr[1] - log_snr[0])
         return _known_times(schedule.time(between), schedule)

@@ -20,9 +20,8 @@ from keras_unet_diffusion.export.parity import (
 )
 from keras_unet_diffusion.export.saved_model import write_saved_model
 from keras_unet_diffusion.files import check_new_folder, written_whole
-from keras_unet_diffusion.generation import (
-    ImageGenerator,
-    make_sampler,
+from keras_unet_diffusion.generation import ImageGenerator
+from keras_unet_diffusion.network_calls import (
     takes_labels,
 )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_unet_diffusion.export.network import rebuild_in_float64
-from keras_unet_diffusion.generation import (
-    ImageGenerator,
+from keras_unet_diffusion.generation import ImageGenerator
+from keras_unet_diffusion.network_calls import (
     network_inputs,
     takes_labels,
 )

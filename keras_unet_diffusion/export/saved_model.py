@@ -4,10 +4,10 @@ import tensorflow as tf
 
 from keras_unet_diffusion import noise as random_numbers
 from keras_unet_diffusion.files import written_whole
-from keras_unet_diffusion.generation import (
+from keras_unet_diffusion.generation import sampling_loop
+from keras_unet_diffusion.network_calls import (
     network_image_shape,
     network_inputs,
-    sampling_loop,
     takes_labels,
 )
 

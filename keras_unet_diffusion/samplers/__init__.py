@@ -27,7 +27,7 @@ from keras_unet_diffusion.samplers.loop import (
     start,
 )
 from keras_unet_diffusion.samplers.names import SAMPLER_NAMES, make_sampler
-from keras_unet_diffusion.samplers.path import Path, ReversedPath
+from keras_unet_diffusion.samplers.path import Path, RestOfPath, ReversedPath
 from keras_unet_diffusion.samplers.repaint import RePaint, add_noise
 from keras_unet_diffusion.samplers.thresholding import (
     DynamicThresholding,
@@ -57,6 +57,7 @@ __all__ = [
     "LinspaceGrid",
     "Path",
     "RePaint",
+    "RestOfPath",
     "ReversedPath",
     "Sampler",
     "StaticThresholding",

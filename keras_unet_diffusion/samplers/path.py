@@ -78,7 +78,45 @@ class ReversedPath:
     path: Path
 
     def __call__(self, i):
-        return self.path(self.path.num_steps - i)
+        return self.path(self.num_steps - i)
 
-    def __getattr__(self, name):
-        return getattr(self.path, name)
+    @property
+    def num_steps(self):
+        return self.path.num_steps
+
+    @property
+    def schedule(self):
+        return self.path.schedule
+
+    def at_ratio(self, noise_ratio):
+        return self.path.at_ratio(noise_ratio)
+
+
+@dataclasses.dataclass(frozen=True)
+class RestOfPath:
+    """A path without its first steps, for images that already are something.
+
+    Samplers count steps from where they begin: those that remember earlier
+    ones know of none there.
+
+    Args:
+        path: the whole `Path`.
+        skipped_steps: int32 scalar tensor.
+    """
+
+    path: Path
+    skipped_steps: Any
+
+    def __call__(self, i):
+        return self.path(self.skipped_steps + i)
+
+    @property
+    def num_steps(self):
+        return self.path.num_steps - self.skipped_steps
+
+    @property
+    def schedule(self):
+        return self.path.schedule
+
+    def at_ratio(self, noise_ratio):
+        return self.path.at_ratio(noise_ratio)

@@ -1,0 +1,266 @@
+"""Images to begin with: varied, completed, inverted and mixed."""
+
+import keras
+import numpy as np
+import pytest
+from gaussian_networks import gaussian_network, gaussian_process
+
+from keras_unet_diffusion import DDIM, DDPM, DiffusionModel, ImagePrediction
+from keras_unet_diffusion.editing import spherical
+from keras_unet_diffusion.generation import ImageGenerator
+from keras_unet_diffusion.samplers import (
+    DPMSolverPP,
+    Heun,
+    LinspaceGrid,
+    TrailingGrid,
+)
+
+DEVIATION = 0.25
+# Networks compute in float32.
+ROUNDING = 1e-5
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model of Gaussian images."""
+    process = gaussian_process()
+    return DiffusionModel(gaussian_network(process, DEVIATION))
+
+
+@pytest.fixture(scope="module")
+def images():
+    random = np.random.default_rng(0)
+    return DEVIATION * random.standard_normal((3, 4, 4, 1))
+
+
+def test_little_strength_changes_little(model, images):
+    differences = [
+        np.abs(
+            model.image_to_image(images, strength, num_steps=100, seed=0)
+            - images
+        ).max()
+        for strength in (0.01, 0.1, 0.3, 0.6)
+    ]
+    assert (np.diff(differences) > 0).all()
+    # sigma is 0.04 after one of a hundred steps: four of them, less what the
+    # network takes away.
+    assert differences[0] < 0.16
+
+
+def test_all_strength_is_generation_anew(model, images):
+    arguments = {"num_steps": 20, "seed": 0}
+    varied = model.image_to_image(images, 1.0, **arguments)
+    anew = model.generate(3, **arguments)
+    # alpha is 0.006 at the noisiest time, where pixels of up to 0.6 are
+    # multiplied by that and then by the way to a deviation of 1/4.
+    np.testing.assert_allclose(varied, anew, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "sampler, error",
+    # First, second and third order, 50 steps.
+    [(DDIM(thresholding=None), 1e-2), (Heun(), 1e-3), (DPMSolverPP(3), 1e-3)],
+    ids=["ddim", "heun", "dpm_solver_3"],
+)
+def test_half_the_way_ends_where_the_exact_path_does(
+    model, images, sampler, error
+):
+    """For Gaussian images x_t keeps its place in units of its deviation.
+    Samplers that remember steps must not remember any at the first."""
+    varied, frames = model.image_to_image(
+        images, 0.5, num_steps=100, seed=0, sampler=sampler, num_frames=2
+    )
+    point = model.process.schedule.point(
+        ImageGenerator(model.ema_network, model.process)
+        .point(_request(model, sampler), 50)
+        .t
+    )
+    deviation = np.sqrt((point.alpha * DEVIATION) ** 2 + point.sigma**2)
+    expected = frames[0] / deviation * DEVIATION
+    assert np.abs(varied - expected).max() < error
+
+
+def _request(model, sampler):
+    return model.generator.request(3, num_steps=100, sampler=sampler)
+
+
+def test_kept_pixels_are_kept_exactly(model, images):
+    mask = np.eye(4)
+    for sampler in ("ddim", "ddpm", "heun"):
+        made = model.inpaint(
+            images, mask, 2, num_steps=4, seed=0, sampler=sampler
+        )
+        kept = images.astype("float32")
+        np.testing.assert_array_equal(made[:, mask == 1], kept[:, mask == 1])
+        assert np.abs(made - kept)[:, mask == 0].max() > 0.1
+
+
+def test_each_image_may_have_its_own_mask(model, images):
+    masks = np.stack([np.ones((4, 4)), np.zeros((4, 4)), np.eye(4)])
+    made = model.inpaint(images, masks, 1, num_steps=4, seed=0, batch_size=2)
+    changed = np.abs(made[..., 0] - images[..., 0]) > 1e-6
+    assert not changed[masks == 1].any() and changed[masks == 0].all()
+
+
+SHARED = 0.8
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class CorrelatedPair(keras.layers.Layer):
+    """The optimal estimate of two pixels with a correlation of SHARED."""
+
+    def __init__(self, process, **kwargs):
+        super().__init__(**kwargs)
+        self.process = process
+
+    def call(self, x_t, noise_level):
+        t = (noise_level + 1) / self.process.schedule.num_timesteps
+        _, alpha, sigma = self.process.schedule.point(t).of_images()
+        mean = keras.ops.mean(x_t, axis=2, keepdims=True)
+        rest = x_t - mean
+        # Sum and difference of the two are independent.
+        gains = (
+            alpha * v / (alpha**2 * v + sigma**2)
+            for v in (1 + SHARED, 1 - SHARED)
+        )
+        return next(gains) * mean + next(gains) * rest
+
+
+def test_new_pixels_follow_from_the_known_as_they_should():
+    """Of two normal pixels with correlation r, given one, c, the other has
+    the mean r c and the variance 1 - r**2."""
+    process = gaussian_process(prediction=ImagePrediction())
+    inputs = {
+        "noisy_images": keras.Input((1, 2, 1), name="noisy_images"),
+        "noise_level": keras.Input((), name="noise_level"),
+    }
+    network = keras.Model(inputs, CorrelatedPair(process)(*inputs.values()))
+
+    class Pair(DiffusionModel):
+        generator = ImageGenerator(network, process)
+
+        def __init__(self):
+            keras.Model.__init__(self)
+            self.ema_network = network
+
+    known = np.full((1000, 1, 2, 1), 1.5)
+    made = Pair().inpaint(
+        known,
+        np.array([[1, 0]]),
+        num_resamples=10,
+        num_steps=50,
+        seed=0,
+        sampler=DDPM(thresholding=None),
+    )[:, 0, 1, 0]
+    # The standard error of the mean is 0.02; RePaint is an approximation,
+    # whose bias at ten resamples is below a tenth of what it has to bridge.
+    np.testing.assert_allclose(made.mean(), SHARED * 1.5, atol=0.15)
+    np.testing.assert_allclose(made.var(), 1 - SHARED**2, rtol=0.25)
+
+
+@pytest.mark.parametrize(
+    "sampler, order",
+    [(DDIM(), 1), (Heun(), 2)],
+    ids=["ddim", "heun"],
+)
+def test_the_way_there_and_back_is_exact_to_the_samplers_order(
+    model, images, sampler, order
+):
+    errors = []
+    for num_steps in (20, 40, 80):
+        arguments = {"num_steps": num_steps, "sampler": sampler}
+        noise = model.invert(images, **arguments)
+        again = model.decode(noise, **arguments)
+        errors.append(np.abs(again - images).max())
+    rates = np.log2(np.divide(errors[:-1], errors[1:]))
+    # Twice the steps divide the error by 2**order, in the limit.
+    assert (rates > 0.8 * order).all()
+    assert errors[-1] < 0.02
+
+
+def test_images_are_inverted_to_standard_normal_noise(model):
+    images = np.random.default_rng(1).standard_normal((50, 4, 4, 1))
+    noise = model.invert(DEVIATION * images, num_steps=100)
+    # The exact path keeps pixels in units of their deviation. First order,
+    # and the last noise of 0.01 that images are said to have.
+    np.testing.assert_allclose(noise, images, atol=0.1)
+
+
+def test_an_arc_of_images_ends_at_both(model, images):
+    arguments = {"num_steps": 10}
+    between = model.interpolate(images[0], images[1], 5, **arguments)
+    assert between.shape == (5, 4, 4, 1)
+    ends = model.decode(model.invert(images[:2], **arguments), **arguments)
+    np.testing.assert_allclose(between[[0, -1]], ends, atol=ROUNDING)
+    steps = np.abs(np.diff(between, axis=0)).max(axis=(1, 2, 3))
+    assert steps.max() < 2 * steps.min()
+
+
+def test_an_arc_between_noises_keeps_their_length():
+    random = np.random.default_rng(0)
+    first, second = random.standard_normal((2, 8, 8, 3))
+    second *= np.linalg.norm(first) / np.linalg.norm(second)
+    arc = spherical(first, second, np.linspace(0, 1, 7))
+    lengths = np.linalg.norm(arc, axis=(1, 2, 3))
+    np.testing.assert_allclose(lengths, np.linalg.norm(first), rtol=1e-12)
+    angles = np.arccos(
+        [np.vdot(a, b) / np.vdot(a, a) for a, b in zip(arc, arc[1:])]
+    )
+    np.testing.assert_allclose(angles, angles[0], rtol=1e-9)
+    same = spherical(first, first, [0.0, 0.5, 1.0])
+    np.testing.assert_allclose(same, [first] * 3, atol=1e-12)
+
+
+def test_given_images_need_their_labels(images):
+    process = gaussian_process()
+    network = gaussian_network(process, means=(0.2, -0.2))
+    generator_ = ImageGenerator(network, process)
+
+    class Labelled(DiffusionModel):
+        generator = generator_
+
+        def __init__(self):
+            keras.Model.__init__(self)
+            self.ema_network = network
+
+    labelled = Labelled()
+    with pytest.raises(ValueError, match="labels=None"):
+        labelled.invert(images)
+    arguments = {"labels": 1, "num_steps": 40, "sampler": Heun()}
+    again = labelled.decode(labelled.invert(images, **arguments), **arguments)
+    np.testing.assert_allclose(again, images, atol=1e-2)  # second order
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda m, x: m.image_to_image(x, 0.0), "strength=0.0"),
+        (lambda m, x: m.image_to_image(x, 1.1), "strength=1.1"),
+        (lambda m, x: m.image_to_image(x[0]), "pass image"),
+        (lambda m, x: m.image_to_image(x[:0]), r"shape \(0, 4"),
+        (lambda m, x: m.image_to_image(x[:, :2]), r"shape \(2, 4, 1\)"),
+        (lambda m, x: m.image_to_image(x, labels=1), "takes no labels"),
+        (lambda m, x: m.inpaint(x, np.ones((3, 3))), r"shape \(3, 3\)"),
+        (lambda m, x: m.inpaint(x, np.full((4, 4), 0.5)), "from 0.5 to 0.5"),
+        (lambda m, x: m.inpaint(x, np.eye(4), 0), "num_resamples=0"),
+        (lambda m, x: m.invert(x, sampler="ddpm"), "sampler=DDPM"),
+        (lambda m, x: m.invert(x, sampler="unipc"), "sampler=UniPC"),
+        (
+            lambda m, x: m.decode(x, sampler=DDIM(compat="diffusers")),
+            "as published",
+        ),
+        (lambda m, x: m.interpolate(x[0], x[1], 1), "num_images=1"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(model, images, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(model, images)
+
+
+def test_a_grid_that_is_given_is_used(model, images):
+    trailing, linear, usual = (
+        model.invert(images, num_steps=5, sampler=DDIM(grid=grid))
+        for grid in (TrailingGrid(), LinspaceGrid(), None)
+    )
+    np.testing.assert_array_equal(usual, linear)
+    assert np.abs(trailing - linear).max() > 0.01
