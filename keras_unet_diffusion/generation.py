@@ -139,15 +139,15 @@ class ImageGenerator:
         image_shape = self.image_shape(image_size)
         request = self.request(
             num_images,
-            labels,
-            num_steps,
-            seed,
-            sampler,
-            guidance_scale,
-            guidance,
-            batch_size,
-            low_resolution_images,
-            verbose,
+            labels=labels,
+            num_steps=num_steps,
+            seed=seed,
+            sampler=sampler,
+            guidance_scale=guidance_scale,
+            guidance=guidance,
+            batch_size=batch_size,
+            low_resolution_images=low_resolution_images,
+            verbose=verbose,
         )
 
         def noise(first, count):
@@ -182,15 +182,9 @@ class ImageGenerator:
             self.process.schedule, request.task.sampler, steps, LOOP_DTYPE
         )
 
-    def request(self, num_images, *options, **named_options):
+    def request(self, num_images, **options):
         """Checks what was asked for; see `make_request`."""
-        return make_request(
-            self.network,
-            self.process,
-            num_images,
-            *options,
-            **named_options,
-        )
+        return make_request(self.network, self.process, num_images, **options)
 
     def run(self, request, noisy_images, num_frames=None):
         """Runs a request in batches.

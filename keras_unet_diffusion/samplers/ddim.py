@@ -77,7 +77,7 @@ class DDIM(Sampler):
 
 
 def next_point(sampler, path, i):
-    """The point that a step of DDPM or DDIM goes to.
+    """The point that a step of DDIM goes to.
 
     It is the next of the grid. With compat="diffusers" it is `T // n` steps
     further, whatever the grid: on linspace and, where n does not divide T, on

@@ -5,7 +5,6 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_unet_diffusion.samplers.ddim import next_point
 from keras_unet_diffusion.samplers.loop import Sampler
 from keras_unet_diffusion.samplers.thresholding import (
     StaticThresholding,
@@ -50,7 +49,9 @@ class DDPM(Sampler):
     Reference:
         Ho et al. 2020, Eqs. 6 and 7, algorithm 2; Nichol and Dhariwal 2021,
         Eq. 15 for the learned range and Eq. 19 for steps that skip times.
-        Differences: none; `compat` at the lines below.
+        Differences: none; `compat` at the lines below. OpenAI's code replaces
+        the large variance of the first time by the small one of the second,
+        which no sample can show, as the last step adds no noise.
     """
 
     variance: str = "fixed_small"
@@ -71,7 +72,7 @@ class DDPM(Sampler):
         return True
 
     def step(self, x_t, state, i, path, denoise, draw_noise):
-        now, after = path(i), next_point(self, path, i)
+        now, after = path(i), path(i + 1)
         estimate = denoise(x_t, now)
         share = now.alpha / after.alpha
         beta = 1 - ops.square(share)  # Eq. 19 of Nichol and Dhariwal
@@ -81,12 +82,17 @@ class DDPM(Sampler):
             + share * ops.square(after.sigma) * x_t
         ) / total
         small = ops.square(after.sigma) / total * beta  # Eq. 7
-        variance = self._variance(small, beta, estimate, path, i)
+        variance = self._variance(small, beta, estimate)
         # Algorithm 2, line 3: the last step adds no noise.
-        deviation = ops.where(after.sigma > 0, ops.sqrt(variance), 0)
+        adds_noise = after.sigma > 0
+        if self.compat == "diffusers":
+            # diffusers does add it if the last step begins above the first
+            # time, as on trailing grids.
+            adds_noise = now.t > 1.5 * path.schedule.min_time
+        deviation = ops.where(adds_noise, ops.sqrt(variance), 0)
         return mean + deviation * draw_noise(), ()
 
-    def _variance(self, small, large, estimate, path, i):
+    def _variance(self, small, large, estimate):
         if self.variance in _LEARNED and estimate.variance is None:
             raise ValueError(
                 "The network predicts no variances. Received: variance="

@@ -22,7 +22,7 @@ class DPMSolverPP(Sampler):
         order: 1, 2 or 3. 1 is `DDIM`; 2 ("2M") is usual; 3 ("3M") is for
             networks without guidance.
         stochastic: bool. Whether the equation with noise is solved ("2M
-            SDE"), for orders 1 and 2.
+            SDE").
         grid: and the others, see `Sampler`.
 
     Raises:
@@ -39,6 +39,8 @@ class DPMSolverPP(Sampler):
         Diffusion Probabilistic Models", algorithm 2 and appendix B.
         Differences: with fewer than 15 steps the last are of lower order, and
         the step to no noise always is of the first, as in the authors' code.
+        Order 3, which the paper leaves to its code, has the whole second
+        derivative; see the two lines below for compat="diffusers".
     """
 
     order: int = 2
@@ -49,12 +51,10 @@ class DPMSolverPP(Sampler):
 
     def __post_init__(self):
         super().__post_init__()
-        orders = (1, 2) if self.stochastic else (1, 2, 3)
-        if self.order not in orders:
+        if self.order not in (1, 2, 3):
             raise ValueError(
                 "There is no DPM-Solver++ of that order. Received: order="
-                f"{self.order}, stochastic={self.stochastic}. Pass one of "
-                f"{', '.join(map(str, orders))}."
+                f"{self.order}. Pass 1, 2 or 3."
             )
 
     @property
@@ -82,43 +82,40 @@ class DPMSolverPP(Sampler):
         # Divided differences over earlier estimates, scaled by h.
         first = (x_0 - before) * (h / h_1)
         second = (before - before_that) * (h / h_2)
+        # e**-h, from the shares themselves: exact at no noise.
+        decay = after.sigma * now.alpha / (now.sigma * after.alpha)
+        rate = 2 if self.stochastic else 1
+        gain = 1 - decay**rate
+        change = ops.where(order > 1, gain * first / 2, 0.0)  # alg. 2, line 7
+        if self.order == 3:
+            third = self._third_order(first, second, (h, h_1, h_2), gain, rate)
+            change = ops.where(order > 2, third, change)
+        kept = after.sigma / now.sigma * decay ** (rate - 1)
+        x = kept * x_t + after.alpha * (gain * x_0 + change)
         if self.stochastic:
-            x = self._stochastic_step(
-                x_t, x_0, first, order, h, now, after, is_clean, draw_noise
-            )
-        else:
-            x = self._step(
-                x_t, x_0, first, second, order, (h, h_1, h_2), now, after
-            )
+            x = x + after.sigma * ops.sqrt(gain) * draw_noise()
         return x, (x_0, before, lambda_0, lambda_1)
 
-    def _step(self, x_t, x_0, first, second, order, lengths, now, after):
-        h, h_1, h_2 = lengths
-        # e**-h - 1, from the shares themselves: exact at no noise.
-        decay = after.sigma * now.alpha / (now.sigma * after.alpha) - 1
-        x = (after.sigma / now.sigma) * x_t - after.alpha * decay * x_0
-        x_2 = x - after.alpha * decay * first / 2  # algorithm 2, line 7
-        curvature = (first - second) / (h_1 + h_2)
-        slope = first + h_1 * curvature
-        x_3 = (  # appendix B, third order
-            x
-            + after.alpha * (decay / h + 1) * slope
-            - after.alpha * ((decay + h) / h**2 - 0.5) * (h * curvature)
-        )
-        x = ops.where(order > 1, x_2, x)
-        return ops.where(order > 2, x_3, x)
+    def _third_order(self, first, second, lengths, gain, rate):
+        """What the slope and the curvature of the estimate add to it.
 
-    def _stochastic_step(
-        self, x_t, x_0, first, order, h, now, after, is_clean, draw_noise
-    ):
-        kept = ops.where(is_clean, 0.0, ops.exp(-h))
-        gain = 1 - ops.square(kept)  # 1 - e**-2h
-        estimate = x_0 + ops.where(order > 1, first / 2, 0.0)
-        return (  # appendix, SDE-DPM-Solver++ (2M)
-            (after.sigma / now.sigma) * kept * x_t
-            + after.alpha * gain * estimate
-            + after.sigma * ops.sqrt(gain) * draw_noise()
-        )
+        With u since the step's begin, u**k / k! weighs
+        I_k = h**k / k! - I_(k-1) / rate (by parts), where I_0 is `gain`.
+        """
+        h, h_1, h_2 = lengths
+        difference = (first - second) / (h_1 + h_2)
+        slope = first + h_1 * difference
+        curvature = 2 * h * difference
+        of_slope = 1 - gain / (rate * h)
+        of_curvature = 0.5 - of_slope / (rate * h)
+        if self.compat == "diffusers":
+            # diffusers and the authors' code take half of the second
+            # derivative: of second order only.
+            curvature = curvature / 2
+            if self.stochastic:
+                # diffusers has the sign of I_2's first term wrong.
+                of_curvature = of_curvature - 1
+        return of_slope * slope + of_curvature * curvature
 
 
 def effective_order(order, i, num_steps, is_clean):

@@ -7,7 +7,35 @@ import keras
 from keras import ops
 
 from keras_unet_diffusion.diffusion.continuous_schedules import FlowSchedule
+from keras_unet_diffusion.samplers.grids import TimeGrid
 from keras_unet_diffusion.samplers.loop import Sampler
+
+
+@keras.saving.register_keras_serializable(package="keras_unet_diffusion")
+@dataclasses.dataclass(frozen=True)
+class TwiceShiftedGrid(TimeGrid):
+    """The grid of diffusers' FlowMatchEulerDiscreteScheduler.
+
+    Even steps down to the share of noise at the first of `time_scale` steps,
+    shifted already when the scheduler is made; then all are shifted again.
+    With shift 1 it is `LinspaceGrid`. For schedules of the kind
+    `FlowSchedule`.
+
+    Example:
+
+    ```python
+    sampler = FlowHeun(grid=TwiceShiftedGrid())
+    ```
+
+    Reference:
+        diffusers 0.42.1. Differences: none.
+    """
+
+    def point(self, i, num_points, schedule, sampler):
+        first_step = ops.full_like(num_points, 1 / schedule.time_scale)
+        last = schedule.sigma(first_step)
+        share = i / ops.maximum(num_points - 1, 1)
+        return schedule.point(1 + share * (last - 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +86,15 @@ class FlowEuler(_FlowSampler):
 
     Reference:
         Liu et al. 2022, "Flow Straight and Fast", section 2. Differences:
-        none; with compat="diffusers", see `LinspaceGrid`.
+        none; with compat="diffusers", the usual grid is
+        `TwiceShiftedGrid()`.
     """
+
+    @property
+    def used_grid(self):
+        if self.grid is None and self.compat == "diffusers":
+            return TwiceShiftedGrid()
+        return super().used_grid
 
     def step(self, x_t, state, i, path, denoise, draw_noise):
         now, after = path(i), path(i + 1)

@@ -38,10 +38,16 @@ class _UniformGrid(TimeGrid):
             return schedule.point(self._time(i, num_points, schedule))
         if sampler.compat == "diffusers":
             return self._as_diffusers(i, num_points, schedule, sampler)
+        if sampler.compat == "openai":
+            return self._as_openai(i, num_points, schedule)
         step = self._step(i, num_points, schedule.num_timesteps)
         return _at_step(ops.round(step), schedule)
 
     def _as_diffusers(self, i, num_points, schedule, sampler):
+        step = self._step(i, num_points, schedule.num_timesteps)
+        return _at_step(ops.round(step), schedule)
+
+    def _as_openai(self, i, num_points, schedule):
         step = self._step(i, num_points, schedule.num_timesteps)
         return _at_step(ops.round(step), schedule)
 
@@ -125,6 +131,14 @@ class LeadingGrid(_UniformGrid):
         step = self._step(i, num_points, schedule.num_timesteps)
         return _at_step(step, schedule)
 
+    def _as_openai(self, i, num_points, schedule):
+        # "ddimN" of OpenAI's respacing takes the smallest stride that gives
+        # just N steps, not the largest. Where there is none, it refuses; here
+        # the first steps then coincide.
+        stride = ops.ceil(schedule.num_timesteps / num_points)
+        step = (num_points - 1 - i) * stride
+        return _at_step(ops.minimum(step, schedule.num_timesteps - 1), schedule)
+
     def _step(self, i, num_points, num_timesteps):
         step = (num_points - 1 - i) * ops.floor(num_timesteps / num_points)
         return ops.minimum(step + self.offset, num_timesteps - 1)
@@ -178,12 +192,25 @@ class LinspaceGrid(_UniformGrid):
         return schedule.max_time - span * share
 
 
+@dataclasses.dataclass(frozen=True)
 class _RatioGrid(TimeGrid):
     """Points given by their noise per image, sigma / alpha. Abstract."""
+
+    # The cosine schedule and flows go on to noise alone; steps there would be
+    # wasted. The linear schedule ends at 157, EDM's levels at 80.
+    max_ratio: float = dataclasses.field(default=160.0, kw_only=True)
+
+    def __post_init__(self):
+        if self.max_ratio <= 0:
+            raise ValueError(
+                "max_ratio bounds the noise per image. Received: max_ratio="
+                f"{self.max_ratio}. Pass a positive number, such as 160."
+            )
 
     def point(self, i, num_points, schedule, sampler):
         share = i / ops.maximum(num_points - 1, 1)
         most = _ratio(schedule, schedule.max_time, share)
+        most = ops.minimum(most, self.max_ratio)
         least = _ratio(schedule, schedule.min_time, share)
         ratio = self._between(most, least, share)
         point = schedule.point_of_ratio(ratio)
@@ -234,6 +261,7 @@ class KarrasGrid(_RatioGrid):
     rho: float = 7.0
 
     def __post_init__(self):
+        super().__post_init__()
         if self.rho <= 0:
             raise ValueError(
                 "rho must be positive. Received: rho="
@@ -251,6 +279,12 @@ class ExponentialGrid(_RatioGrid):
     """Steps over which the log of the noise falls evenly.
 
     The limit of `KarrasGrid` for large rho: even in log-SNR.
+
+    Args:
+        max_ratio: float > 0. Noise per image to begin with, at most.
+
+    Raises:
+        ValueError: `max_ratio` is not positive.
 
     Example:
 

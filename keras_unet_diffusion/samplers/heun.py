@@ -6,6 +6,7 @@ import math
 import keras
 from keras import ops
 
+from keras_unet_diffusion.diffusion.schedules import Point
 from keras_unet_diffusion.samplers.euler import initial_by_ratio
 from keras_unet_diffusion.samplers.grids import KarrasGrid
 from keras_unet_diffusion.samplers.loop import Sampler
@@ -39,7 +40,8 @@ class Heun(Sampler):
 
     Reference:
         Karras et al. 2022, algorithms 1 and 2. Differences: on schedules whose
-        alpha is not 1, images are divided by it (Eq. 4).
+        alpha is not 1, images are divided by it (Eq. 4), and no noise is
+        added beyond the last step of a schedule of steps.
     """
 
     churn: float = 0.0
@@ -92,7 +94,15 @@ class Heun(Sampler):
         num_steps = ops.cast(path.num_steps, ratio.dtype)
         gamma = ops.minimum(self.churn / num_steps, math.sqrt(2) - 1)
         is_churned = (self.churn_min <= ratio) & (ratio <= self.churn_max)
-        noisier = ratio * (1 + ops.where(is_churned, gamma, 0.0))
-        added = ops.sqrt(ops.square(noisier) - ops.square(ratio))
-        point = path.at_ratio(noisier)
-        return point, x + added * self.noise_scale * draw_noise()
+        noisier = Point(
+            *(
+                ops.where(is_churned, churned, value)
+                for churned, value in zip(
+                    path.at_ratio(ratio * (1 + gamma)), point, strict=True
+                )
+            )
+        )
+        # What the point has more, not gamma: a schedule may end before it.
+        more = ops.square(noisier.noise_ratio) - ops.square(ratio)
+        added = ops.sqrt(ops.maximum(more, 0))
+        return noisier, x + added * self.noise_scale * draw_noise()

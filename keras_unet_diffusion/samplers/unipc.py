@@ -5,6 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_unet_diffusion.samplers.dpm_solver import effective_order
 from keras_unet_diffusion.samplers.loop import Sampler
 
 VARIANTS = ("bh1", "bh2")
@@ -83,8 +84,11 @@ class UniPC(Sampler):
         return x, (x_t, *estimates, *lambdas)
 
     def _order(self, i, path):
-        left = path.num_steps - i
-        order = ops.minimum(self.order, ops.minimum(i + 1, left))
+        is_clean = ops.equal(path(i + 1).sigma, 0)
+        order = effective_order(self.order, i, path.num_steps, is_clean)
+        if self.compat == "diffusers":
+            # diffusers ends with low orders whatever the number of steps.
+            order = ops.minimum(order, path.num_steps - i)
         return ops.maximum(order, 1)
 
     def _advance(self, x, begin, end, estimates, lambdas, order, found=None):
