@@ -3,15 +3,11 @@
 import keras
 import tensorflow as tf
 
-from keras_unet_diffusion import noise as random_numbers
 from keras_unet_diffusion.batches import unpack_batch
 from keras_unet_diffusion.diffusion import DiffusionProcess
 from keras_unet_diffusion.generation_methods import GenerationMethods
-from keras_unet_diffusion.network_calls import (
-    check_inputs,
-    network_inputs,
-    takes_labels,
-)
+from keras_unet_diffusion.network_calls import check_inputs, takes_labels
+from keras_unet_diffusion.objective import Objective
 from keras_unet_diffusion.training.averaging import ExponentialMovingAverage
 
 # Any fixed number: validation draws the same noise in every run.
@@ -45,6 +41,11 @@ class DiffusionModel(GenerationMethods, keras.Model):
             handed to the optimizer as its `global_clipnorm` (so clipping
             comes after unscaling and accumulation), unless the optimizer
             clips already.
+        label_dropout: float in [0, 1). Share of the labels that are left out
+            in training, for classifier-free guidance; needs a network with a
+            null label. 0.1 is usual.
+        offset_noise: float >= 0. Deviation of a further noise, the same in all
+            pixels of a channel; 0 for none.
         seed: int, of the noise drawn in training; None for a random one.
         name: str.
         **kwargs: of `keras.Model`.
@@ -73,6 +74,8 @@ class DiffusionModel(GenerationMethods, keras.Model):
         process=None,
         ema_decay=0.9999,
         clip_norm=1.0,
+        label_dropout=0.0,
+        offset_noise=0.0,
         seed=None,
         name="diffusion_model",
         **kwargs,
@@ -92,6 +95,10 @@ class DiffusionModel(GenerationMethods, keras.Model):
         self.process = process or DiffusionProcess()
         self.ema_decay = ema_decay
         self.clip_norm = clip_norm
+        self.label_dropout = label_dropout
+        self.offset_noise = offset_noise
+        self.objective = Objective(self.process, label_dropout, offset_noise)
+        self.objective.check(network)
         self.seed = seed
         self.average = ExponentialMovingAverage(ema_decay)
         self.ema_network = type(network).from_config(network.get_config())
@@ -177,7 +184,7 @@ class DiffusionModel(GenerationMethods, keras.Model):
     def train_step(self, data):
         images, labels = unpack_batch(data, self.network)
         with tf.GradientTape() as tape:
-            loss = self._loss(
+            loss = self.objective.loss(
                 self.network, images, labels, self.training_seeds, True
             )
             # Without this, float16 gradients underflow and, worse, are
@@ -198,7 +205,7 @@ class DiffusionModel(GenerationMethods, keras.Model):
 
     def test_step(self, data):
         images, labels = unpack_batch(data, self.network)
-        loss = self._loss(
+        loss = self.objective.loss(
             self.ema_network, images, labels, self.validation_seeds, False
         )
         return self._track(loss, images)
@@ -215,6 +222,8 @@ class DiffusionModel(GenerationMethods, keras.Model):
             "process": keras.saving.serialize_keras_object(self.process),
             "ema_decay": self.ema_decay,
             "clip_norm": self.clip_norm,
+            "label_dropout": self.label_dropout,
+            "offset_noise": self.offset_noise,
             "seed": self.seed,
             "name": self.name,
         }
@@ -247,29 +256,6 @@ class DiffusionModel(GenerationMethods, keras.Model):
     def _track(self, loss, images):
         self.loss_tracker.update_state(loss, tf.shape(images)[0])
         return {"loss": self.loss_tracker.result()}
-
-    def _loss(self, network, images, labels, seeds, training):
-        x_0 = tf.cast(images, tf.float32)
-        num_images, image_shape = tf.shape(x_0)[0], tuple(x_0.shape[1:])
-        t_seed, noise_seed = seeds.next(), seeds.next()
-        t = self.process.times(
-            random_numbers.uniform(t_seed[0], t_seed[1], num_images)
-        )
-        noise = random_numbers.normal_images(
-            noise_seed[0], noise_seed[1], num_images, image_shape
-        )
-        x_t = self.process.corrupt(x_0, noise, t)
-        noise_level = self.process.noise_level(t)
-        inputs = network_inputs(network, x_t, noise_level, labels)
-        prediction = tf.cast(network(inputs, training=training), tf.float32)
-        if prediction.shape[-1] != x_0.shape[-1]:
-            raise ValueError(
-                "A network that also predicts variances can generate, but its "
-                "training needs a loss for them. Received: predictions of "
-                f"{prediction.shape[-1]} channels for images of "
-                f"{x_0.shape[-1]}. Build it with output_channels=None."
-            )
-        return tf.reduce_mean(self.process.loss(prediction, x_0, noise, t))
 
 
 def _training_policy(network):

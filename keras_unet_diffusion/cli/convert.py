@@ -17,11 +17,11 @@ from keras_unet_diffusion.cli.train_flags import (
 )
 from keras_unet_diffusion.diffusion import DiffusionProcess
 from keras_unet_diffusion.functional_network import FunctionalNetwork
-from keras_unet_diffusion.generation import check_inputs
 from keras_unet_diffusion.magnitude_preserving_unet import (
     MagnitudePreservingUNet,
 )
 from keras_unet_diffusion.model import DiffusionModel
+from keras_unet_diffusion.network_calls import check_inputs
 from keras_unet_diffusion.published import PUBLISHED
 from keras_unet_diffusion.training import load_model, save_model
 from keras_unet_diffusion.unet import UNet

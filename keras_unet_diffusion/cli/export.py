@@ -8,8 +8,13 @@ from keras_unet_diffusion.cli.command import (
     load_diffusion_model,
     run_command,
 )
-from keras_unet_diffusion.export import export_model, format_parity_table
+from keras_unet_diffusion.export import (
+    SAMPLERS,
+    export_model,
+    format_parity_table,
+)
 from keras_unet_diffusion.files import check_new_folder
+from keras_unet_diffusion.samplers import SAMPLER_NAMES
 
 DESCRIPTION = """Writes a trained model as files for other applications.
 
@@ -25,10 +30,13 @@ def define_flags(values):
         "checkpoint", None, "A work directory or a .keras file.", **to
     )
     flags.DEFINE_string("out", None, "Folder to write, new or empty.", **to)
-    flags.DEFINE_enum(
-        "sampler", "ddim", ["ddim", "ddpm"], "Sampler of generate.", **to
+    flags.DEFINE_multi_enum(
+        "sampler",
+        list(SAMPLERS),
+        list(SAMPLER_NAMES),
+        "A sampler that generate can choose; give it several times for more.",
+        **to,
     )
-    flags.DEFINE_float("eta", 0.0, "Randomness of ddim, 0 to 1.", **to)
     flags.DEFINE_integer(
         "image_size", None, "Pixels, for a network of any size.", **to
     )
@@ -43,8 +51,7 @@ def export(values):
     rows = export_model(
         model,
         values.out,
-        sampler=values.sampler,
-        eta=values.eta,
+        samplers=values.sampler,
         image_size=values.image_size,
     )
     print(format_parity_table(rows))

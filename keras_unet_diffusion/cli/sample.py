@@ -1,5 +1,8 @@
 """The command that generates images: `kud-sample`."""
 
+import dataclasses
+
+import numpy as np
 from absl import flags
 
 from keras_unet_diffusion.cli.command import (
@@ -10,6 +13,13 @@ from keras_unet_diffusion.cli.command import (
 )
 from keras_unet_diffusion.data import save_grid, save_images
 from keras_unet_diffusion.files import check_new_folder, written_whole
+from keras_unet_diffusion.guidance import AutoGuidance, ClassifierFreeGuidance
+from keras_unet_diffusion.samplers import (
+    COMPATIBLE,
+    GRID_NAMES,
+    SAMPLER_NAMES,
+    DynamicThresholding,
+)
 
 DESCRIPTION = """Generates images from a trained model.
 
@@ -34,8 +44,59 @@ def define_flags(values):
     )
     flags.DEFINE_integer("num_steps", 50, "Sampling steps.", **to)
     flags.DEFINE_integer("seed", 0, "Image k is always the same.", **to)
-    flags.DEFINE_enum("sampler", "ddim", ["ddim", "ddpm"], "Sampler.", **to)
-    flags.DEFINE_float("eta", 0.0, "Randomness of ddim, 0 to 1.", **to)
+    flags.DEFINE_enum("sampler", "ddim", list(SAMPLER_NAMES), "Sampler.", **to)
+    flags.DEFINE_enum(
+        "grid",
+        None,
+        list(GRID_NAMES),
+        "Where the steps are; by default as the sampler is used.",
+        **to,
+    )
+    flags.DEFINE_float("eta", None, "Randomness of ddim, 0 to 1.", **to)
+    flags.DEFINE_enum(
+        "compat",
+        "paper",
+        list(COMPATIBLE),
+        "Whose details, where code differs from its paper.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "dynamic_thresholding",
+        False,
+        "Bound estimated images at a quantile of their pixels.",
+        **to,
+    )
+    flags.DEFINE_float(
+        "guidance_scale",
+        1.0,
+        "Strength of the labels; 1 for no guidance.",
+        **to,
+    )
+    flags.DEFINE_float(
+        "guidance_rescale",
+        0.0,
+        "Share of the images' spread to bring back after guidance.",
+        **to,
+    )
+    flags.DEFINE_list(
+        "guidance_interval",
+        None,
+        "Least and most noise per image with guidance, as LOW,HIGH.",
+        **to,
+    )
+    flags.DEFINE_string(
+        "guide",
+        None,
+        "Work directory or .keras file of a worse model to be guided away "
+        "from; by default from the model without labels.",
+        **to,
+    )
+    flags.DEFINE_integer(
+        "num_frames",
+        None,
+        "Also writes denoising.png: each image in so many frames, from noise.",
+        **to,
+    )
     flags.DEFINE_integer("batch_size", 64, "Images made at once.", **to)
     flags.DEFINE_integer(
         "image_size", None, "Pixels, for a network of any size.", **to
@@ -54,17 +115,68 @@ def sample(values):
         labels=labels,
         num_steps=values.num_steps,
         seed=values.seed,
-        sampler=values.sampler,
-        eta=values.eta,
+        sampler=_sampler(values),
+        guidance_scale=values.guidance_scale,
+        guidance=_guidance(values),
+        num_frames=values.num_frames,
         batch_size=values.batch_size,
         image_size=values.image_size,
     )
+    frames = None
+    if values.num_frames is not None:
+        images, frames = images
     with written_whole(values.out) as folder:
         folder.mkdir()
         save_images(folder, images)
         scale = max(1, 64 // images.shape[1])
         save_grid(folder / "grid.png", images, scale=scale)
+        if frames is not None:
+            strips = np.swapaxes(frames, 0, 1).reshape(-1, *images.shape[1:])
+            save_grid(
+                folder / "denoising.png",
+                np.clip(strips, -1, 1),
+                values.num_frames,
+                scale,
+            )
     print(f"{len(images)} images and grid.png are in {values.out}.")
+
+
+def _sampler(values):
+    """The sampler that the flags describe."""
+    sampler = SAMPLER_NAMES[values.sampler]
+    options = {"compat": values.compat}
+    if values.grid is not None:
+        options["grid"] = GRID_NAMES[values.grid]
+    if values.dynamic_thresholding:
+        options["thresholding"] = DynamicThresholding()
+    if values.eta is not None:
+        if not hasattr(sampler, "eta"):
+            raise ValueError(
+                f"{values.sampler} has no eta. Received: --eta={values.eta}. "
+                "Leave it out, or pass --sampler=ddim."
+            )
+        options["eta"] = values.eta
+    return dataclasses.replace(sampler, **options)
+
+
+def _guidance(values):
+    """The guidance that the flags describe."""
+    interval = values.guidance_interval
+    if interval is not None:
+        try:
+            interval = tuple(float(x) for x in interval)
+        except ValueError:
+            raise ValueError(
+                "--guidance_interval is a pair of numbers. Received: "
+                f"--guidance_interval={','.join(interval)}. Pass for example "
+                "--guidance_interval=0.2,5."
+            ) from None
+    if values.guide is not None:
+        guide = load_diffusion_model(values.guide)
+        return AutoGuidance(network=guide.ema_network, interval=interval)
+    return ClassifierFreeGuidance(
+        rescale=values.guidance_rescale, interval=interval
+    )
 
 
 def _labels(labels):

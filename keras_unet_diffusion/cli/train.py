@@ -11,6 +11,7 @@ from keras_unet_diffusion.cli.train_flags import (
     JIT_COMPILE,
     PREDICTIONS,
     SCHEDULES,
+    TIMES,
     WEIGHTINGS,
     check_flags,
     check_same_flags,
@@ -104,6 +105,7 @@ def train(values):
         8 * num_columns,
         num_steps=values.num_sampling_steps,
         seed=values.seed,
+        sampler=values.sampler,
         batch_size=values.batch_size,
     )
     scale = max(1, 64 // network.image_size)
@@ -158,6 +160,8 @@ def _build_network(values, source):
     }
     if not num_classes:
         overrides["null_label"] = None
+    elif values.label_dropout:
+        overrides["null_label"] = "learned"
     for name in ("image_size", "base_channels", "dropout"):
         if values[name].value is not None:
             overrides[name] = values[name].value
@@ -211,12 +215,15 @@ def _build_model(values, network):
         SCHEDULES[values.schedule](),
         PREDICTIONS[values.prediction](),
         WEIGHTINGS[values.weighting](),
+        TIMES[values.times](),
     )
     model = DiffusionModel(
         network,
         process,
         ema_decay=values.ema_decay,
         clip_norm=values.clip_norm or None,
+        label_dropout=values.label_dropout,
+        offset_noise=values.offset_noise,
         seed=values.seed,
     )
     learning_rate = values.learning_rate

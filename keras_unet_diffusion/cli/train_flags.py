@@ -4,27 +4,48 @@ import math
 
 from absl import flags
 
+from keras_unet_diffusion import diffusion
 from keras_unet_diffusion.cli.command import parse_flags
-from keras_unet_diffusion.diffusion import (
-    CosineSchedule,
-    ImagePrediction,
-    LinearSchedule,
-    MinSNRWeighting,
-    NoisePrediction,
-    UniformWeighting,
-    VelocityPrediction,
-)
 from keras_unet_diffusion.files import written_whole
 from keras_unet_diffusion.presets import PRESETS
+from keras_unet_diffusion.samplers import SAMPLER_NAMES
 
 FLAG_FILE = "train.flags"
-SCHEDULES = {"linear": LinearSchedule, "cosine": CosineSchedule}
-PREDICTIONS = {
-    "noise": NoisePrediction,
-    "image": ImagePrediction,
-    "velocity": VelocityPrediction,
+SCHEDULES = {
+    "linear": diffusion.LinearSchedule,
+    "scaled_linear": diffusion.ScaledLinearSchedule,
+    "cosine": diffusion.CosineSchedule,
+    "sigmoid": diffusion.SigmoidSchedule,
+    "sigmoid_beta": diffusion.SigmoidBetaSchedule,
+    "continuous_cosine": diffusion.ContinuousCosineSchedule,
+    "vp": diffusion.VPSchedule,
+    "ve": diffusion.VESchedule,
+    "edm": diffusion.EDMSchedule,
+    "flow": diffusion.FlowSchedule,
 }
-WEIGHTINGS = {"uniform": UniformWeighting, "min_snr": MinSNRWeighting}
+PREDICTIONS = {
+    "noise": diffusion.NoisePrediction,
+    "image": diffusion.ImagePrediction,
+    "velocity": diffusion.VelocityPrediction,
+    "flow": diffusion.FlowPrediction,
+    "edm": diffusion.EDMPrediction,
+    "score": diffusion.ScorePrediction,
+}
+WEIGHTINGS = {
+    "uniform": diffusion.UniformWeighting,
+    "min_snr": diffusion.MinSNRWeighting,
+    "soft_min_snr": diffusion.SoftMinSNRWeighting,
+    "p2": diffusion.P2Weighting,
+    "edm": diffusion.EDMWeighting,
+    "sigmoid": diffusion.SigmoidWeighting,
+}
+TIMES = {
+    "uniform": diffusion.UniformTimes,
+    "stratified": diffusion.StratifiedTimes,
+    "log_normal": diffusion.LogNormalTimes,
+    "logit_normal": diffusion.LogitNormalTimes,
+    "log_uniform": diffusion.LogUniformTimes,
+}
 JIT_COMPILE = {"auto": "auto", "true": True, "false": False}
 # A run may go on under another value of these.
 MAY_CHANGE = ("workdir", "train_steps", "flagfile", "help", "h", "undefok")
@@ -46,6 +67,18 @@ def define_flags(values):
     )
     flags.DEFINE_enum(
         "weighting", "uniform", list(WEIGHTINGS), "Loss weights.", **to
+    )
+    flags.DEFINE_enum(
+        "times", "uniform", list(TIMES), "Where training draws times.", **to
+    )
+    flags.DEFINE_float(
+        "label_dropout",
+        0.0,
+        "Share of labels left out, for classifier-free guidance; 0.1 is usual.",
+        **to,
+    )
+    flags.DEFINE_float(
+        "offset_noise", 0.0, "Deviation of noise on whole channels.", **to
     )
     _define_training_flags(to)
 
@@ -155,7 +188,10 @@ def _define_training_flags(to):
         "checkpoint_epochs", 5, "Epochs between two checkpoints.", **to
     )
     flags.DEFINE_integer(
-        "num_sampling_steps", 50, "Steps of DDIM for the grids.", **to
+        "num_sampling_steps", 50, "Steps of the sampler for the grids.", **to
+    )
+    flags.DEFINE_enum(
+        "sampler", "ddim", list(SAMPLER_NAMES), "Of the grids.", **to
     )
 
 
@@ -193,7 +229,7 @@ def check_flags(values):
             f"--seed is out of range. Received: --seed={values.seed}. Pass a "
             f"number from 0 to {2**32 - 1}."
         )
-    num_timesteps = SCHEDULES[values.schedule]().num_timesteps
+    num_timesteps = SCHEDULES[values.schedule]().num_timesteps or math.inf
     if not 1 <= values.num_sampling_steps <= num_timesteps:
         raise ValueError(
             f"The {values.schedule} schedule has {num_timesteps} steps. "

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_unet_diffusion.export.litert import PRECISIONS, write_litert
@@ -13,7 +14,8 @@ from keras_unet_diffusion.export.parity import (
     FLOAT32_TOLERANCE,
     compare,
     denoise_cases,
-    expected_outputs,
+    expected_images,
+    expected_prediction,
     float32_rounding,
     generate_cases,
     run_elsewhere,
@@ -21,12 +23,14 @@ from keras_unet_diffusion.export.parity import (
 from keras_unet_diffusion.export.saved_model import write_saved_model
 from keras_unet_diffusion.files import check_new_folder, written_whole
 from keras_unet_diffusion.generation import ImageGenerator
-from keras_unet_diffusion.network_calls import (
-    takes_labels,
-)
+from keras_unet_diffusion.network_calls import has_null_label, takes_labels
+from keras_unet_diffusion.samplers import make_sampler
+
+# What an application can choose from unless told otherwise.
+SAMPLERS = ("ddim", "ddpm", "dpm_solver_2", "heun")
 
 
-def export_model(model, out, sampler="ddim", eta=0.0, image_size=None):
+def export_model(model, out, samplers=SAMPLERS, image_size=None):
     """Writes the files by which other applications use a model.
 
     `out` then holds `saved_model/`, `litert/denoise_float32.tflite`,
@@ -41,8 +45,8 @@ def export_model(model, out, sampler="ddim", eta=0.0, image_size=None):
     Args:
         model: a `DiffusionModel`.
         out: folder to write, new or empty; it appears whole or not at all.
-        sampler: "ddim", "ddpm" or a `Sampler`, of the signature `generate`.
-        eta: float in [0, 1], of "ddim".
+        samplers: what the signature `generate` can choose from: a sequence of
+            names, see `samplers.SAMPLER_NAMES`, or a dict of `Sampler`s.
         image_size: int, height and width in pixels, only for a network of
             any size.
 
@@ -63,18 +67,20 @@ def export_model(model, out, sampler="ddim", eta=0.0, image_size=None):
     # On the CPU: a GPU may round convolutions to 10 bits (TF32), which would
     # hide what the artifacts themselves do.
     with tf.device("CPU:0"):
-        return _export_on_cpu(model, out, sampler, eta, image_size)
+        return _export_on_cpu(model, out, samplers, image_size)
 
 
-def _export_on_cpu(model, out, sampler, eta, image_size):
+def _export_on_cpu(model, out, samplers, image_size):
     network = rebuild_in_float32(model.ema_network)
     process = model.process
-    sampler = make_sampler(sampler, process.schedule, eta)
-    image_shape = ImageGenerator(network, process).image_shape(image_size)
+    if not isinstance(samplers, dict):
+        samplers = {name: make_sampler(name) for name in samplers}
+    generator = ImageGenerator(network, process)
+    image_shape = generator.image_shape(image_size)
     with written_whole(out) as folder:
         folder.mkdir()
         write_saved_model(
-            folder / "saved_model", network, process, sampler, image_shape
+            folder / "saved_model", network, process, samplers, image_shape
         )
         for precision in PRECISIONS:
             write_litert(
@@ -83,37 +89,42 @@ def _export_on_cpu(model, out, sampler, eta, image_size):
                 image_shape,
                 precision,
             )
-        rows = _parity(folder, network, process, sampler, image_shape)
-        manifest = _manifest(network, process, sampler, image_shape)
+        rows = _parity(folder, generator, samplers, image_shape)
+        manifest = _manifest(network, process, samplers, image_shape)
         _write_json(folder / "manifest.json", manifest)
         _write_json(folder / "parity.json", rows)
     return rows
 
 
-def _parity(folder, network, process, sampler, image_shape):
-    denoise = denoise_cases(network, process, image_shape)
-    generate = generate_cases(network)
-    expected = expected_outputs(network, process, sampler, denoise, generate)
+def _parity(folder, generator, samplers, image_shape):
+    network = generator.network
+    denoise = denoise_cases(network, generator.process, image_shape)
+    expected = expected_prediction(network, denoise)
 
     @functools.cache
     def rounding():
-        return float32_rounding(network, denoise, expected["denoise"])
+        return float32_rounding(network, denoise, expected)
 
-    rows = []
-    for signature, inputs in (("denoise", denoise), ("generate", generate)):
-        path = folder / "saved_model"
+    path = folder / "saved_model"
+
+    def saved_model_row(signature, inputs, expected):
         result = run_elsewhere("saved_model", path, signature, inputs)
-        rows.append(
-            compare(
-                path.name,
-                path,
-                signature,
-                result,
-                expected[signature],
-                FLOAT32_TOLERANCE,
-                rounding,
-            )
+        name = inputs.get("sampler", np.array(b"")).item().decode()
+        return compare(
+            path.name,
+            path,
+            f"{signature} {name}".strip(),
+            result,
+            expected,
+            FLOAT32_TOLERANCE,
+            rounding,
         )
+
+    rows = [saved_model_row("denoise", denoise, expected)]
+    for name, sampler in samplers.items():
+        cases = generate_cases(network, name)
+        images = expected_images(generator, sampler, cases, image_shape[0])
+        rows.append(saved_model_row("generate", cases, images))
     for precision in PRECISIONS:
         path = folder / "litert" / f"denoise_{precision}.tflite"
         result = run_elsewhere("litert", path, "denoise", denoise)
@@ -123,7 +134,7 @@ def _parity(folder, network, process, sampler, image_shape):
                 path,
                 "denoise",
                 result,
-                expected["denoise"],
+                expected,
                 FLOAT32_TOLERANCE if precision == "float32" else None,
                 rounding,
             )
@@ -131,10 +142,13 @@ def _parity(folder, network, process, sampler, image_shape):
     return rows
 
 
-def _manifest(network, process, sampler, image_shape):
+def _manifest(network, process, samplers, image_shape):
     """What an application must know to use the artifacts."""
-    schedule = process.schedule
-    return {
+    serialize = keras.saving.serialize_keras_object
+    inputs = ["num_images", "num_steps", "seed", "sampler"]
+    inputs += ["labels"] * takes_labels(network)
+    inputs += ["guidance_scale"] * has_null_label(network)
+    manifest = {
         "image_shape": image_shape,
         "pixel_range": [-1, 1],
         "num_classes": (
@@ -145,12 +159,20 @@ def _manifest(network, process, sampler, image_shape):
         "prediction": type(process.prediction).__name__,
         # Twice as many as the images have: learned variances come last.
         "prediction_channels": network.output_shape[-1],
-        "sampler": keras.saving.serialize_keras_object(sampler),
-        "num_timesteps": schedule.num_timesteps,
-        # At noise level k: x_t = alpha[k] * image + sigma[k] * noise.
-        "alpha": schedule.alphas[1:].tolist(),
-        "sigma": schedule.sigmas[1:].tolist(),
+        "process": serialize(process),
+        "generate": {
+            "inputs": inputs,
+            # By what name the input `sampler` calls them; their options are
+            # fixed, as are the image size and the noise schedule.
+            "samplers": {name: serialize(x) for name, x in samplers.items()},
+        },
+        "num_timesteps": process.schedule.num_timesteps,
     }
+    if process.schedule.num_timesteps is not None:
+        # At step k: x_t = alpha[k] * image + sigma[k] * noise.
+        manifest["alpha"] = process.schedule.alphas[1:].tolist()
+        manifest["sigma"] = process.schedule.sigmas[1:].tolist()
+    return manifest
 
 
 def _write_json(path, content):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_unet_diffusion.export.network import rebuild_in_float64
-from keras_unet_diffusion.generation import ImageGenerator
 from keras_unet_diffusion.network_calls import (
+    has_null_label,
     network_inputs,
     takes_labels,
 )
@@ -32,9 +32,13 @@ def denoise_cases(network, process, image_shape, num_cases=4, seed=0):
         noise_level `(num_cases,)` and, if the network takes them, labels.
     """
     random = np.random.default_rng(seed)
-    last_level = process.schedule.num_timesteps - 1
+    schedule = process.schedule
+    times = np.linspace(schedule.min_time, schedule.max_time, num_cases)
     images = random.standard_normal((num_cases, *image_shape))
-    levels = np.round(np.linspace(0, last_level, num_cases))
+    if schedule.num_timesteps is not None:
+        times = np.round(times * schedule.num_timesteps)
+        times = times / schedule.num_timesteps
+    levels = np.asarray(process.noise_level(times))
     cases = {
         "noisy_images": images.astype("float32"),
         "noise_level": levels.astype("float32"),
@@ -46,15 +50,18 @@ def denoise_cases(network, process, image_shape, num_cases=4, seed=0):
     return cases
 
 
-def generate_cases(network, num_images=2, num_steps=4, seed=7):
-    """Makes inputs of `generate`, a dict of arrays."""
+def generate_cases(network, sampler, num_images=2, num_steps=4, seed=7):
+    """Makes inputs of `generate` for a sampler's name, a dict of arrays."""
     cases = {
+        "sampler": np.array(sampler.encode()),
         "num_images": np.int32(num_images),
         "num_steps": np.int32(num_steps),
         "seed": np.int64(seed),
     }
     if takes_labels(network):
         cases["labels"] = np.zeros(num_images, "int32")
+    if has_null_label(network):
+        cases["guidance_scale"] = np.float32(1.5)
     return cases
 
 
@@ -186,17 +193,27 @@ def _size_bytes(path):
     return sum(x.stat().st_size for x in path.rglob("*") if x.is_file())
 
 
-def expected_outputs(network, process, sampler, denoise, generate):
-    """What the Keras network returns for the cases, by signature."""
-    arguments = {k: v.item() for k, v in generate.items() if k != "labels"}
-    images = ImageGenerator(network, process).generate(
-        **arguments,
-        labels=generate.get("labels"),
-        sampler=sampler,
-        image_size=denoise["noisy_images"].shape[1],
+def expected_prediction(network, denoise):
+    """What the Keras network returns for the cases of `denoise`."""
+    inputs = network_inputs(network, **denoise)
+    return np.asarray(network(inputs, training=False))
+
+
+def expected_images(generator, sampler, cases, image_size):
+    """What Keras generates for the cases of `generate`.
+
+    Args:
+        generator: an `ImageGenerator`.
+        sampler: the `Sampler` that the cases name.
+        cases: see `generate_cases`.
+        image_size: int.
+    """
+    cases = {k: v for k, v in cases.items() if k != "sampler"}
+    labels = cases.pop("labels", None)
+    arguments = {name: value.item() for name, value in cases.items()}
+    return generator.generate(
+        **arguments, labels=labels, sampler=sampler, image_size=image_size
     )
-    prediction = network(network_inputs(network, **denoise), training=False)
-    return {"denoise": np.asarray(prediction), "generate": images}
 
 
 def format_parity_table(rows):

@@ -1,18 +1,25 @@
 """SavedModel: the denoiser and the whole sampling loop, for TensorFlow."""
 
+import functools
+
 import tensorflow as tf
 
 from keras_unet_diffusion import noise as random_numbers
 from keras_unet_diffusion.files import written_whole
-from keras_unet_diffusion.generation import sampling_loop
+from keras_unet_diffusion.generation import LOOP_DTYPE, sampling_loop
+from keras_unet_diffusion.generation_request import Task
+from keras_unet_diffusion.guidance import ClassifierFreeGuidance
 from keras_unet_diffusion.network_calls import (
+    has_null_label,
+    network_function,
     network_image_shape,
     network_inputs,
     takes_labels,
 )
+from keras_unet_diffusion.samplers import Path, start
 
 
-def write_saved_model(path, network, process, sampler, image_shape):
+def write_saved_model(path, network, process, samplers, image_shape):
     """Writes a SavedModel with the signatures `denoise` and `generate`.
 
     Nothing of this package is needed to load it. Batch sizes are dynamic;
@@ -23,7 +30,7 @@ def write_saved_model(path, network, process, sampler, image_shape):
         path: folder to write; it appears whole or not at all.
         network: a float32 `keras.Model`, see `rebuild_in_float32`.
         process: the `DiffusionProcess` that it was trained with.
-        sampler: the `Sampler` of `generate`.
+        samplers: dict of the `Sampler`s of `generate`, by name.
         image_shape: `(height, width, channels)` of `generate`; `denoise`
             takes whatever the network does.
     """
@@ -32,7 +39,9 @@ def write_saved_model(path, network, process, sampler, image_shape):
     module.network_weights = [weight.value for weight in network.weights]
     batch_shape = (None, *network_image_shape(network))
     module.denoise = denoise_function(network, batch_shape)
-    module.generate = _generate_function(network, process, sampler, image_shape)
+    module.generate = _generate_function(
+        network, process, samplers, image_shape
+    )
     signatures = {"denoise": module.denoise, "generate": module.generate}
     with written_whole(path) as temporary:
         tf.saved_model.save(module, str(temporary), signatures)
@@ -63,41 +72,112 @@ def denoise_function(network, batch_shape):
     return denoise
 
 
-def _generate_function(network, process, sampler, image_shape):
+def _generate_function(network, process, samplers, image_shape):
     """Makes the `tf.function` of the signature `generate`."""
     specs = [
         tf.TensorSpec((), tf.int32, name="num_images"),
         tf.TensorSpec((), tf.int32, name="num_steps"),
         tf.TensorSpec((), tf.int64, name="seed"),
+        tf.TensorSpec((), tf.string, name="sampler"),
     ]
+    names = ["num_images", "num_steps", "seed", "sampler"]
     if takes_labels(network):
         specs.append(tf.TensorSpec((None,), tf.int32, name="labels"))
-    loop = sampling_loop(network, process, sampler)
+        names.append("labels")
+    if has_null_label(network):
+        specs.append(tf.TensorSpec((), tf.float32, name="guidance_scale"))
+        names.append("guidance_scale")
+    function = network_function(network)
     grid_steps = process.schedule.num_timesteps
 
-    @tf.function(input_signature=specs)
-    def generate(num_images, num_steps, seed, labels=None):
-        checks = [
-            tf.debugging.assert_positive(
-                num_images, "num_images must be at least 1."
+    def run(sampler, guidance, given):
+        """All steps of one sampler, with guidance or without."""
+        shape, first = image_shape, tf.constant(0, tf.int32)
+        path = Path(process.schedule, sampler, given["num_steps"], LOOP_DTYPE)
+        noise = random_numbers.normal_images(
+            given["seed"], 0, given["num_images"], shape
+        )
+        x_t = sampler.initial(tf.cast(noise, LOOP_DTYPE), path)
+        inputs = {
+            "variables": start(sampler, x_t),
+            "first": first,
+            "last": given["num_steps"],
+            "num_steps": given["num_steps"],
+            "seed": given["seed"],
+            "first_image": first,
+            "guidance_scale": tf.cast(
+                given.get("guidance_scale", 1.0), LOOP_DTYPE
             ),
-            tf.debugging.assert_positive(
-                num_steps, "num_steps must be at least 1."
-            ),
-            tf.debugging.assert_less_equal(
-                num_steps, grid_steps, f"num_steps is at most {grid_steps}."
-            ),
-        ]
-        if labels is not None:
-            checks.append(
-                tf.debugging.assert_equal(
-                    tf.shape(labels)[0],
-                    num_images,
-                    "labels must hold num_images numbers.",
-                )
-            )
-        with tf.control_dependencies(checks):
-            x_1 = random_numbers.normal_images(seed, 0, num_images, image_shape)
-        return {"images": loop(x_1, num_steps, seed, 0, labels)}
+        }
+        if "labels" in given:
+            inputs["labels"] = given["labels"]
+        loop = sampling_loop(
+            network, process, Task(sampler, guidance), lambda _: function
+        )
+        return tf.cast(loop(inputs)[0], tf.float32)
+
+    def with_guidance(sampler, given):
+        if "guidance_scale" not in given:
+            return run(sampler, None, given)
+        return tf.cond(
+            tf.equal(given["guidance_scale"], 1.0),
+            lambda: run(sampler, None, given),
+            lambda: run(sampler, ClassifierFreeGuidance(), given),
+        )
+
+    @tf.function(input_signature=specs, autograph=False)
+    def generate(*values):
+        given = dict(zip(names, values, strict=True))
+        number = _number_of(given["sampler"], samplers)
+        with tf.control_dependencies(_checks(given, grid_steps)):
+            given["num_steps"] = tf.identity(given["num_steps"])
+        images = tf.switch_case(
+            number,
+            [
+                functools.partial(with_guidance, sampler, given)
+                for sampler in samplers.values()
+            ],
+        )
+        return {"images": tf.ensure_shape(images, (None, *image_shape))}
 
     return generate
+
+
+def _number_of(name, samplers):
+    """Place of a sampler's name among those exported."""
+    is_it = tf.equal(tf.constant(list(samplers)), name)
+    check = tf.debugging.assert_equal(
+        tf.reduce_any(is_it),
+        True,
+        f"sampler must be one of {', '.join(samplers)}.",
+    )
+    with tf.control_dependencies([check]):
+        return tf.argmax(tf.cast(is_it, tf.int32), output_type=tf.int32)
+
+
+def _checks(given, grid_steps):
+    """Assertions about what `generate` was given."""
+    num_steps = given["num_steps"]
+    checks = [
+        tf.debugging.assert_positive(
+            given["num_images"], "num_images must be at least 1."
+        ),
+        tf.debugging.assert_positive(
+            num_steps, "num_steps must be at least 1."
+        ),
+    ]
+    if grid_steps is not None:
+        checks.append(
+            tf.debugging.assert_less_equal(
+                num_steps, grid_steps, f"num_steps is at most {grid_steps}."
+            )
+        )
+    if "labels" in given:
+        checks.append(
+            tf.debugging.assert_equal(
+                tf.shape(given["labels"])[0],
+                given["num_images"],
+                "labels must hold num_images numbers.",
+            )
+        )
+    return checks

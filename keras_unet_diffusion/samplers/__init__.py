@@ -20,13 +20,18 @@ from keras_unet_diffusion.samplers.grids import (
 from keras_unet_diffusion.samplers.heun import Heun
 from keras_unet_diffusion.samplers.lms import LMS
 from keras_unet_diffusion.samplers.loop import (
+    COMPATIBLE,
     Estimate,
     Sampler,
     advance,
     sample,
     start,
 )
-from keras_unet_diffusion.samplers.names import SAMPLER_NAMES, make_sampler
+from keras_unet_diffusion.samplers.names import (
+    GRID_NAMES,
+    SAMPLER_NAMES,
+    make_sampler,
+)
 from keras_unet_diffusion.samplers.path import Path, RestOfPath, ReversedPath
 from keras_unet_diffusion.samplers.repaint import RePaint, add_noise
 from keras_unet_diffusion.samplers.thresholding import (
@@ -45,6 +50,8 @@ __all__ = [
     "LMS",
     "UniPC",
     "SAMPLER_NAMES",
+    "GRID_NAMES",
+    "COMPATIBLE",
     "DDIM",
     "DDPM",
     "DynamicThresholding",

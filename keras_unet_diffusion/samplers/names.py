@@ -5,6 +5,13 @@ from keras_unet_diffusion.samplers.ddpm import DDPM
 from keras_unet_diffusion.samplers.dpm_solver import DPMSolverPP
 from keras_unet_diffusion.samplers.euler import Euler, EulerAncestral
 from keras_unet_diffusion.samplers.flow import FlowEuler, FlowHeun
+from keras_unet_diffusion.samplers.grids import (
+    ExponentialGrid,
+    KarrasGrid,
+    LeadingGrid,
+    LinspaceGrid,
+    TrailingGrid,
+)
 from keras_unet_diffusion.samplers.heun import Heun
 from keras_unet_diffusion.samplers.lms import LMS
 from keras_unet_diffusion.samplers.loop import Sampler
@@ -23,6 +30,15 @@ SAMPLER_NAMES = {
     "lms": LMS(),
     "flow_euler": FlowEuler(),
     "flow_heun": FlowHeun(),
+}
+
+
+GRID_NAMES = {
+    "leading": LeadingGrid(),
+    "linspace": LinspaceGrid(),
+    "trailing": TrailingGrid(),
+    "karras": KarrasGrid(),
+    "exponential": ExponentialGrid(),
 }
 
 
