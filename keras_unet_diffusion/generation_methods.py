@@ -2,6 +2,7 @@
 
 from keras_unet_diffusion.editing import EditingMethods
 from keras_unet_diffusion.generation import ImageGenerator
+from keras_unet_diffusion.likelihood import bits_per_dimension
 
 
 class GenerationMethods(EditingMethods):
@@ -67,3 +68,33 @@ class GenerationMethods(EditingMethods):
         ```
         """
         return self.generator.generate(num_images, **options)
+
+    def bits_per_dimension(self, images, labels=None, **options):
+        """How many bits the model needs for each colour value of images.
+
+        Lower is better. An upper bound, or an estimate by the probability
+        flow, of the averaged weights.
+
+        Args:
+            images: `(num_images, height, width, channels)`, 8-bit pixels
+                scaled to [-1, 1].
+            labels: int32 `(num_images,)`, for a network with labels.
+            **options: see `likelihood.bits_per_dimension`: `method`
+                ("variational" or "flow"), `num_steps`, `variance`,
+                `num_probes`, `seed`, `batch_size`.
+
+        Returns:
+            float64 array `(num_images,)`.
+
+        Raises:
+            ValueError: an argument is out of range.
+
+        Example:
+
+        ```python
+        model.bits_per_dimension(images, num_steps=100).mean()
+        ```
+        """
+        return bits_per_dimension(
+            self.ema_network, self.process, images, labels, **options
+        )

@@ -46,6 +46,8 @@ class DiffusionModel(GenerationMethods, keras.Model):
             null label. 0.1 is usual.
         offset_noise: float >= 0. Deviation of a further noise, the same in all
             pixels of a channel; 0 for none.
+        low_resolution_noise: float >= 0. Largest deviation of the noise on
+            the low-resolution images of super-resolution networks.
         seed: int, of the noise drawn in training; None for a random one.
         name: str.
         **kwargs: of `keras.Model`.
@@ -76,6 +78,7 @@ class DiffusionModel(GenerationMethods, keras.Model):
         clip_norm=1.0,
         label_dropout=0.0,
         offset_noise=0.0,
+        low_resolution_noise=0.0,
         seed=None,
         name="diffusion_model",
         **kwargs,
@@ -97,7 +100,10 @@ class DiffusionModel(GenerationMethods, keras.Model):
         self.clip_norm = clip_norm
         self.label_dropout = label_dropout
         self.offset_noise = offset_noise
-        self.objective = Objective(self.process, label_dropout, offset_noise)
+        self.low_resolution_noise = low_resolution_noise
+        self.objective = Objective(
+            self.process, label_dropout, offset_noise, low_resolution_noise
+        )
         self.objective.check(network)
         self.seed = seed
         self.average = ExponentialMovingAverage(ema_decay)
@@ -224,6 +230,7 @@ class DiffusionModel(GenerationMethods, keras.Model):
             "clip_norm": self.clip_norm,
             "label_dropout": self.label_dropout,
             "offset_noise": self.offset_noise,
+            "low_resolution_noise": self.low_resolution_noise,
             "seed": self.seed,
             "name": self.name,
         }

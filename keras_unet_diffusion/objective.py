@@ -23,19 +23,25 @@ class Objective:
             by the null label, for classifier-free guidance.
         offset_noise: float >= 0. Deviation of a further noise that is the same
             in all pixels of a channel, so that brightness is learned too.
+        low_resolution_noise: float >= 0. Largest deviation of the noise on the
+            low-resolution images of super-resolution networks, which makes
+            them robust against those of another network.
 
     Raises:
         ValueError: an argument is out of range.
 
     Reference:
         Ho et al. 2020, algorithm 1; Ho and Salimans 2022, algorithm 1, for
-        `label_dropout`; Guttenberg 2023, "Diffusion with Offset Noise".
-        Differences: none.
+        `label_dropout`; Guttenberg 2023, "Diffusion with Offset Noise";
+        Ho et al. 2022, "Cascaded Diffusion Models", section 4.2, for
+        `low_resolution_noise`. Differences: a network is not told how much
+        noise its low-resolution images have.
     """
 
     process: DiffusionProcess
     label_dropout: float = 0.0
     offset_noise: float = 0.0
+    low_resolution_noise: float = 0.0
 
     def __post_init__(self):
         if not 0 <= self.label_dropout < 1:
@@ -44,11 +50,12 @@ class Objective:
                 f"Received: label_dropout={self.label_dropout}. Pass a number "
                 "from 0 up to 1; 0.1 is usual."
             )
-        if self.offset_noise < 0:
-            raise ValueError(
-                "offset_noise is a deviation. Received: offset_noise="
-                f"{self.offset_noise}. Pass 0 for none; 0.1 is usual."
-            )
+        for name in ("offset_noise", "low_resolution_noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"{name} is a deviation. Received: {name}="
+                    f"{getattr(self, name)}. Pass 0 for none; 0.1 is usual."
+                )
 
     def check(self, network):
         """Raises a `ValueError` for a network that it cannot train."""
@@ -86,6 +93,7 @@ class Objective:
             is_dropped = _uniform(seeds, num_images) < self.label_dropout
             labels = tf.where(is_dropped, network.num_classes, labels)
         x_t = self.process.corrupt(x_0, noise, t)
+        low_resolution = self._low_resolution(network, x_0, seeds)
 
         def predict(estimate=None):
             inputs = network_inputs(
@@ -93,6 +101,7 @@ class Objective:
                 self.process.network_input(x_t, t),
                 self.process.noise_level(t),
                 labels,
+                low_resolution_images=low_resolution,
                 previous_estimate=estimate,
             )
             return tf.cast(network(inputs, training=training), tf.float32)
@@ -114,6 +123,19 @@ class Objective:
             return noise
         offset = _normal(seeds, num_images, (1, 1, image_shape[-1]))
         return noise + self.offset_noise * offset
+
+    def _low_resolution(self, network, x_0, seeds):
+        """What a super-resolution network is to enlarge, else None."""
+        if "low_resolution_images" not in network.input:
+            return None
+        factor = network.super_resolution_factor
+        images = tf.nn.avg_pool2d(x_0, factor, factor, "VALID")
+        if not self.low_resolution_noise:
+            return images
+        num_images = tf.shape(x_0)[0]
+        noise = _normal(seeds, num_images, tuple(images.shape[1:]))
+        share = tf.reshape(_uniform(seeds, num_images), (-1, 1, 1, 1))
+        return images + self.low_resolution_noise * share * noise
 
     def _check_channels(self, prediction, x_0):
         learns_variance = self.process.variance_weight is not None

@@ -106,6 +106,8 @@ class UNet(FunctionalNetwork):
             how an image was augmented (EDM: 9).
         super_resolution_factor: int or None. The network also sees an image
             that is smaller by this factor, enlarged bilinearly.
+        self_conditioning: bool. Whether the network also sees its own last
+            estimate of the image (Chen et al. 2022, "Analog Bits").
         context_channels: int or None. Channels of a context sequence that
             pixels attend to wherever they attend to each other.
         initialization: family of initial weights: "ddpm" (Glorot uniform,
@@ -126,7 +128,7 @@ class UNet(FunctionalNetwork):
             where the network takes them integer `labels` `(batch,)`,
             `augmentation` `(batch, augmentation_channels)`,
             `low_resolution_images` `(batch, height / factor, width / factor,
-            channels)` and `context` `(batch, tokens, context_channels)`.
+            channels)`, `previous_estimate` like `noisy_images` and `context` `(batch, tokens, context_channels)`.
         training: bool. Whether dropout is active.
 
     Returns:
@@ -197,6 +199,7 @@ class UNet(FunctionalNetwork):
         null_label=None,
         augmentation_channels=None,
         super_resolution_factor=None,
+        self_conditioning=False,
         context_channels=None,
         initialization="ddpm",
         rematerialize=False,
@@ -247,6 +250,7 @@ class UNet(FunctionalNetwork):
                 "null_label": null_label,
                 "augmentation_channels": augmentation_channels,
                 "super_resolution_factor": super_resolution_factor,
+                "self_conditioning": self_conditioning,
                 "context_channels": context_channels,
                 "initialization": initialization,
                 "rematerialize": rematerialize,

@@ -45,16 +45,22 @@ class UNetGraph(UNetParts):
     def _image_inputs(self):
         """The noisy images, with what is concatenated to them."""
         size, channels = self.image_size, self.image_channels
-        images = self._input("noisy_images", (size, size, channels))
-        if self.super_resolution_factor is None:
-            return images
-        factor = self.super_resolution_factor
-        size = None if size is None else size // factor
-        low = self._input("low_resolution_images", (size, size, channels))
-        low = BilinearUpsample(
-            factor, dtype="float32", name="low_resolution_upsample"
-        )(low)
-        return self._concatenate([images, low], "stem_inputs", "float32")
+        shape = (size, size, channels)
+        images = [self._input("noisy_images", shape)]
+        if self.self_conditioning:
+            images.append(self._input("previous_estimate", shape))
+        if self.super_resolution_factor is not None:
+            factor = self.super_resolution_factor
+            size = None if size is None else size // factor
+            low = self._input("low_resolution_images", (size, size, channels))
+            images.append(
+                BilinearUpsample(
+                    factor, dtype="float32", name="low_resolution_upsample"
+                )(low)
+            )
+        if len(images) == 1:
+            return images[0]
+        return self._concatenate(images, "stem_inputs", "float32")
 
     def _embedding(self):
         """One vector of all that conditions every block."""

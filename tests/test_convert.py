@@ -10,6 +10,8 @@ from conftest import randomize
 from keras_unet_diffusion import (
     CosineSchedule,
     DiffusionModel,
+    EDMSchedule,
+    LinearSchedule,
     MagnitudePreservingUNet,
     UNet,
     VelocityPrediction,
@@ -174,8 +176,8 @@ def test_a_scheduler_beside_the_weights_says_how_they_were_trained(
         (MagnitudePreservingUNet, {"num_head_channels": 64}, "edm2", []),
     ],
 )
-def test_what_no_model_here_can_call_is_written_as_a_network_alone(
-    kind, arguments, layout, given, tmp_path, capsys
+def test_upsamplers_and_networks_told_sigma_become_models(
+    kind, arguments, layout, given, tmp_path
 ):
     if kind is UNet:
         arguments = ARGUMENTS | arguments
@@ -187,8 +189,10 @@ def test_what_no_model_here_can_call_is_written_as_a_network_alone(
     source, out = tmp_path / "source.npz", tmp_path / "network.keras"
     weights.save_checkpoint(network, source, layout)
     assert run(f"checkpoint={source}", f"out={out}", *given) == 0
-    assert "network alone" in capsys.readouterr().out
-    loaded = keras.saving.load_model(out)
+    model = keras.saving.load_model(out)
+    schedule = EDMSchedule if layout == "edm2" else LinearSchedule
+    assert isinstance(model.process.schedule, schedule)
+    loaded = model.ema_network
     for ours, theirs in zip(
         loaded.get_weights(), network.get_weights(), strict=True
     ):

@@ -88,6 +88,7 @@ ALL_CHANGED = {
     "null_label": "learned",
     "augmentation_channels": 9,
     "super_resolution_factor": 2,
+    "self_conditioning": True,
     "context_channels": 6,
     "initialization": "edm",
     "rematerialize": True,

@@ -15,7 +15,13 @@ from keras_unet_diffusion.cli.train_flags import (
     PREDICTIONS,
     SCHEDULES,
 )
-from keras_unet_diffusion.diffusion import DiffusionProcess
+from keras_unet_diffusion.diffusion import (
+    DiffusionProcess,
+    EDMWeighting,
+    LogNormalTimes,
+    UniformTimes,
+    UniformWeighting,
+)
 from keras_unet_diffusion.functional_network import FunctionalNetwork
 from keras_unet_diffusion.magnitude_preserving_unet import (
     MagnitudePreservingUNet,
@@ -45,8 +51,9 @@ DIFFUSERS_PREDICTIONS = {
     "v_prediction": "velocity",
     "sample": "image",
 }
-# Told the logarithm of the noise level, which no schedule here does.
+# Of continuous time: by the schedule, what networks of EDM's files predict.
 CONTINUOUS_LAYOUTS = ("edm", "edm2")
+CONTINUOUS_PREDICTIONS = {"edm": "edm", "vp": "noise", "ve": "score"}
 EMA = {"auto": None, "averaged": True, "raw": False}
 
 
@@ -159,12 +166,9 @@ def _write_layout(values):
 
 def _write_keras(values):
     checkpoint = _open(values)
-    layout = find_layout(checkpoint.shapes).name
-    process = None
-    if layout not in CONTINUOUS_LAYOUTS:
-        process = _process(values)
+    process = _process(values, find_layout(checkpoint.shapes).name)
     network = _their_network(values, checkpoint)
-    if process is None or "low_resolution_images" in network.input:
+    if "context" in network.input:
         save_model(network, values.out)
         print(
             f"The network alone is in {values.out}: no DiffusionModel can "
@@ -223,8 +227,10 @@ def _their_network(values, checkpoint):
     return kind.from_checkpoint(checkpoint, **arguments)
 
 
-def _process(values):
+def _process(values, layout):
     """The process that a network was trained with, a `DiffusionProcess`."""
+    if layout in CONTINUOUS_LAYOUTS:
+        return _continuous_process(values)
     published = PUBLISHED.get(values.preset)
     known = _diffusers_scheduler(values.checkpoint)
     if published is not None and published.schedule is not None:
@@ -243,6 +249,25 @@ def _process(values):
         )
     return DiffusionProcess(
         SCHEDULES[names["schedule"]](), PREDICTIONS[names["prediction"]]()
+    )
+
+
+def _continuous_process(values):
+    """Likewise of networks that are told sigma: EDM's unless a flag says."""
+    schedule = values.schedule or "edm"
+    prediction = values.prediction or CONTINUOUS_PREDICTIONS.get(schedule)
+    if prediction is None:
+        raise ValueError(
+            "Networks of EDM's files are of continuous time. Received: "
+            f"--schedule={schedule} and no --prediction. Pass --schedule=edm, "
+            "vp (DDPM++) or ve (NCSN++), or both flags."
+        )
+    is_edm = prediction == "edm"
+    return DiffusionProcess(
+        SCHEDULES[schedule](),
+        PREDICTIONS[prediction](),
+        EDMWeighting() if is_edm else UniformWeighting(),
+        LogNormalTimes() if is_edm else UniformTimes(),
     )
 
 

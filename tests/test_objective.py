@@ -1,0 +1,179 @@
+"""The training objective: what the network is given, and what it costs."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_unet_diffusion import (
+    DiffusionModel,
+    DiffusionProcess,
+    EDMPrediction,
+    EDMSchedule,
+    EDMWeighting,
+    LinearSchedule,
+    LogNormalTimes,
+)
+from keras_unet_diffusion.objective import Objective
+
+SHAPE = (4, 4, 1)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Recorder(keras.layers.Layer):
+    """Gives zeros and remembers its inputs."""
+
+    def __init__(self, channels=1, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.seen = []
+
+    def call(self, inputs):
+        self.seen.append(inputs)
+        return ops.repeat(0.0 * inputs["noisy_images"], self.channels, axis=-1)
+
+
+def recording_network(channels=1, num_classes=None, **others):
+    """A network that records; `others` are further inputs by shape."""
+    inputs = {
+        "noisy_images": keras.Input(SHAPE, name="noisy_images"),
+        "noise_level": keras.Input((), name="noise_level"),
+    } | {name: keras.Input(shape, name=name) for name, shape in others.items()}
+    if num_classes:
+        inputs["labels"] = keras.Input((), dtype="int32", name="labels")
+    recorder = Recorder(channels)
+    network = keras.Model(inputs, recorder(inputs))
+    recorder.seen.clear()
+    network.recorder = recorder
+    network.num_classes = num_classes
+    network.null_label = "learned" if num_classes else None
+    return network
+
+
+def seeds():
+    return keras.random.SeedGenerator(3)
+
+
+def images(count, seed=0):
+    random = np.random.default_rng(seed)
+    return random.uniform(-1, 1, (count, *SHAPE)).astype("float32")
+
+
+def test_the_loss_of_a_network_that_knows_nothing_is_the_noises_variance():
+    network = recording_network()
+    loss = Objective(DiffusionProcess()).loss(
+        network, images(4000), None, seeds(), True
+    )
+    # 64,000 squared normal numbers: deviation sqrt(2 / 64,000), five of them.
+    assert float(loss) == pytest.approx(1, abs=5 * (2 / 64_000) ** 0.5)
+
+
+def test_edms_weighted_loss_of_such_a_network_is_about_one_at_every_level():
+    process = DiffusionProcess(
+        EDMSchedule(), EDMPrediction(), EDMWeighting(), LogNormalTimes()
+    )
+    network = recording_network()
+    # Data of the deviation that the preconditioning is made for.
+    random = np.random.default_rng(0)
+    x_0 = 0.5 * random.standard_normal((4000, *SHAPE)).astype("float32")
+    loss = Objective(process).loss(network, x_0, None, seeds(), True)
+    # Karras et al. 2022, appendix B.6: unit variance of the target. Five
+    # standard errors.
+    assert float(loss) == pytest.approx(1, abs=5 * (2 / 64_000) ** 0.5)
+    seen = network.recorder.seen[0]["noisy_images"]
+    # c_in brings what the network sees to unit variance too.
+    assert float(ops.std(seen)) == pytest.approx(1, abs=0.02)
+
+
+def test_a_share_of_the_labels_is_left_out_in_training_alone():
+    network = recording_network(num_classes=10)
+    objective = Objective(DiffusionProcess(), label_dropout=0.25)
+    labels = np.arange(10_000, dtype="int32") % 10
+    for training in (True, False):
+        objective.loss(network, images(10_000), labels, seeds(), training)
+    trained, validated = (x["labels"].numpy() for x in network.recorder.seen)
+    np.testing.assert_array_equal(validated, labels)
+    is_left_out = trained == 10
+    np.testing.assert_array_equal(trained[~is_left_out], labels[~is_left_out])
+    # Five standard deviations of a share of 10,000.
+    share = 5 * (0.25 * 0.75 / 10_000) ** 0.5
+    assert is_left_out.mean() == pytest.approx(0.25, abs=share)
+
+
+def test_offset_noise_is_one_number_for_each_image_and_channel():
+    network = recording_network()
+    process = DiffusionProcess(LinearSchedule(2, 0.5, 0.999))
+    plain, offset = (
+        Objective(process, offset_noise=strength) for strength in (0.0, 0.7)
+    )
+    clean = np.zeros((2000, *SHAPE), "float32")
+    for objective in (plain, offset):
+        objective.loss(network, clean, None, seeds(), True)
+    first, second = (x["noisy_images"].numpy() for x in network.recorder.seen)
+    level = network.recorder.seen[0]["noise_level"].numpy()
+    sigma = process.schedule.sigmas[1:][level.astype(int)]
+    added = (second - first) / sigma.reshape(-1, 1, 1, 1)
+    # The same in all pixels, up to float32.
+    assert added.std(axis=(1, 2)).max() < 1e-5
+    # Five standard errors of a deviation of 2,000 numbers.
+    error = 5 * 0.7 / (2 * 2000) ** 0.5
+    assert added[:, 0, 0].std() == pytest.approx(0.7, abs=error)
+
+
+def test_a_self_conditioning_network_is_told_its_estimate_half_of_the_time():
+    network = recording_network(previous_estimate=SHAPE)
+    Objective(DiffusionProcess()).loss(
+        network, images(2000), None, seeds(), True
+    )
+    first, second = network.recorder.seen
+    np.testing.assert_array_equal(first["previous_estimate"], 0)
+    told = second["previous_estimate"].numpy()
+    is_told = np.abs(told).max(axis=(1, 2, 3)) > 0
+    assert is_told.mean() == pytest.approx(0.5, abs=5 * 0.5 / 2000**0.5)
+    # Of a network that predicts no noise the estimate is x_t / alpha.
+    level = second["noise_level"].numpy().astype(int)
+    alpha = LinearSchedule().alphas[1:][level].reshape(-1, 1, 1, 1)
+    expected = second["noisy_images"].numpy() / alpha
+    np.testing.assert_allclose(told[is_told], expected[is_told], rtol=1e-5)
+
+
+def test_super_resolution_networks_are_given_block_means():
+    network = recording_network(low_resolution_images=(2, 2, 1))
+    network.super_resolution_factor = 2
+    x_0 = images(50)
+    for strength in (0.0, 0.3):
+        Objective(DiffusionProcess(), low_resolution_noise=strength).loss(
+            network, x_0, None, seeds(), True
+        )
+    clean, noisy = (
+        x["low_resolution_images"].numpy() for x in network.recorder.seen
+    )
+    means = x_0.reshape(50, 2, 2, 2, 2, 1).mean(axis=(2, 4))
+    np.testing.assert_allclose(clean, means, atol=1e-6)
+    assert 0.05 < (noisy - clean).std() < 0.3
+
+
+def test_learned_variances_are_trained_if_the_process_weighs_them():
+    network = recording_network(channels=2)
+    loss = Objective(DiffusionProcess(variance_weight=0.001)).loss(
+        network, images(8), None, seeds(), True
+    )
+    assert np.isfinite(float(loss))
+    with pytest.raises(ValueError, match="2 channels for images of 1"):
+        Objective(DiffusionProcess()).loss(
+            network, images(8), None, seeds(), True
+        )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"label_dropout": 1.0}, "label_dropout=1.0"),
+        ({"offset_noise": -0.1}, "offset_noise=-0.1"),
+        ({"low_resolution_noise": -1}, "low_resolution_noise=-1"),
+        ({"label_dropout": 0.1}, "null_label='learned'"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DiffusionModel(recording_network(), **arguments)
