@@ -128,7 +128,8 @@ class UNet(FunctionalNetwork):
             where the network takes them integer `labels` `(batch,)`,
             `augmentation` `(batch, augmentation_channels)`,
             `low_resolution_images` `(batch, height / factor, width / factor,
-            channels)`, `previous_estimate` like `noisy_images` and `context` `(batch, tokens, context_channels)`.
+            channels)`, `previous_estimate` like `noisy_images` and `context`
+            `(batch, tokens, context_channels)`.
         training: bool. Whether dropout is active.
 
     Returns:
