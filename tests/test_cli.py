@@ -152,11 +152,7 @@ OUT_ERRORS = {
     "full folder": ("--checkpoint={run} --out={full}", "not empty", "{full}"),
     "out is a file": ("--checkpoint={run} --out={file}", "{file}"),
     "out below a file": ("--checkpoint={run} --out={file}/o", "{file} is a"),
-    "eta": ("--checkpoint={run} --out={out} --eta=2", "eta=2"),
-    "sampler": (
-        "--checkpoint={run} --out={out} --sampler=euler",
-        "<ddim|ddpm>",
-    ),
+    "sampler": ("--checkpoint={run} --out={out} --sampler=best", "<ddpm|"),
 }
 SAMPLE_ERRORS = {
     "labels in words": ("--labels=cat", "--labels=cat"),
@@ -169,6 +165,10 @@ SAMPLE_ERRORS = {
     "too many steps": ("--num_steps=1001", "num_steps=1001", "1000"),
     "no batch": ("--batch_size=0", "batch_size=0"),
     "negative seed": ("--seed=-1", "seed=-1"),
+    "eta": ("--eta=2", "eta=2"),
+    "guidance": ("--guidance_scale=2", "null label", "guidance_scale=2"),
+    "interval": ("--guidance_interval=low,5", "--guidance_interval=low,5"),
+    "frames": ("--num_frames=1", "num_frames=1"),
     "another size": ("--image_size=16", "image_size=16", "8 pixels"),
 }
 

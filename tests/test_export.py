@@ -29,6 +29,8 @@ from keras_unet_diffusion.export import (
 )
 from keras_unet_diffusion.export.network import weight_bytes
 from keras_unet_diffusion.generation import ImageGenerator
+from keras_unet_diffusion.network_calls import make_denoise
+from keras_unet_diffusion.samplers import DDIM, sample
 
 README = Path(__file__).parents[1] / "export" / "README.md"
 
@@ -69,7 +71,7 @@ def test_every_artifact_is_in_the_parity_table(exported):
     named = {(row["artifact"], row["signature"]) for row in rows}
     assert named == {
         ("saved_model", "denoise"),
-        ("saved_model", "generate"),
+        *(("saved_model", f"generate {name}") for name in artifacts.SAMPLERS),
         ("denoise_float32.tflite", "denoise"),
         ("denoise_float16.tflite", "denoise"),
     }
@@ -198,11 +200,14 @@ def test_a_saved_model_takes_any_batch(model, exported):
         np.testing.assert_allclose(output, network(inputs), atol=1e-5)
 
 
-def test_a_saved_model_generates_the_models_images(model, exported):
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "heun"])
+def test_a_saved_model_generates_the_models_images(model, exported, sampler):
     generator = ImageGenerator(
         rebuild_in_float32(model.ema_network), model.process
     )
-    expected = generator.generate(4, labels=3, num_steps=6, seed=11)
+    expected = generator.generate(
+        4, labels=3, num_steps=6, seed=11, sampler=sampler
+    )
     result = parity.run_elsewhere(
         "saved_model",
         exported[0] / "saved_model",
@@ -211,17 +216,20 @@ def test_a_saved_model_generates_the_models_images(model, exported):
             "num_images": np.int32(4),
             "num_steps": np.int32(6),
             "seed": np.int64(11),
+            "sampler": np.array(sampler.encode()),
             "labels": np.full(4, 3, "int32"),
         },
     )
     # Float32 roundings, amplified by six steps of a random network.
-    np.testing.assert_allclose(result["output"], expected, atol=1e-4)
+    spread = max(1, np.abs(expected).max())
+    np.testing.assert_allclose(result["output"], expected, atol=1e-4 * spread)
 
 
 @pytest.mark.parametrize(
     "wrong, message",
     [
         ({"labels": [1, 2, 3]}, "labels must hold num_images numbers"),
+        ({"sampler": "best"}, "sampler must be one of ddim, ddpm"),
         ({"num_steps": 0}, "num_steps must be at least 1"),
         ({"num_steps": 1001}, "num_steps is at most 1000"),
         ({"num_images": 0, "labels": []}, "num_images must be at least 1"),
@@ -232,14 +240,38 @@ def test_a_saved_model_refuses_wrong_inputs(exported, wrong, message):
         "generate"
     ]
     arguments = {"num_images": 2, "num_steps": 2, "seed": 0, "labels": [1, 2]}
-    arguments |= wrong
+    arguments |= {"sampler": "ddim"} | wrong
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         generate(
             num_images=tf.constant(arguments["num_images"]),
             num_steps=tf.constant(arguments["num_steps"]),
             seed=tf.constant(arguments["seed"], tf.int64),
+            sampler=tf.constant(arguments["sampler"]),
             labels=tf.constant(arguments["labels"], tf.int32),
         )
+
+
+def test_guidance_is_an_input_of_a_network_with_a_null_label(tmp_path):
+    network = randomize(UNet(**SMALL, num_classes=10, null_label="learned"))
+    model = DiffusionModel(network)
+    export_model(model, tmp_path / "out", samplers=["ddim"])
+    generate = tf.saved_model.load(
+        str(tmp_path / "out" / "saved_model")
+    ).signatures["generate"]
+    for scale in (1.0, 3.0):
+        images = generate(
+            num_images=tf.constant(2),
+            num_steps=tf.constant(3),
+            seed=tf.constant(5, tf.int64),
+            sampler=tf.constant("ddim"),
+            labels=tf.constant([1, 2]),
+            guidance_scale=tf.constant(scale),
+        )["images"]
+        expected = model.generate(
+            2, labels=[1, 2], num_steps=3, seed=5, guidance_scale=scale
+        )
+        # Float32 roundings, amplified by guidance and three steps.
+        np.testing.assert_allclose(images, expected, atol=1e-4)
 
 
 def test_the_manifest_holds_the_schedule(model, exported):
@@ -308,6 +340,7 @@ def test_an_unlabelled_network_of_any_size_is_exported(tmp_path):
         num_images=tf.constant(1),
         num_steps=tf.constant(1),
         seed=tf.constant(0, tf.int64),
+        sampler=tf.constant("ddim"),
     )["images"]
     assert images.shape == (1, 12, 12, 1)
     output = signatures["denoise"](
@@ -343,8 +376,8 @@ def test_the_readmes_tensorflow_code_runs_without_this_package(model, exported):
     run_code(sys.executable, code, folder)
     expected = ImageGenerator(
         rebuild_in_float32(model.ema_network), model.process
-    ).generate(10, num_steps=50, seed=0)
-    # Float32 roundings, amplified by 50 steps of a random network.
+    ).generate(10, num_steps=20, seed=0, sampler="dpm_solver_2")
+    # Float32 roundings, amplified by 20 steps of a random network.
     np.testing.assert_allclose(
         np.load(folder / "images.npy"), expected, atol=1e-3
     )
@@ -369,16 +402,10 @@ def test_the_readmes_litert_code_runs_with_litert_and_numpy_alone(
         )
     run_code(python, code, folder)
     network = rebuild_in_float32(model.ema_network)
-    generator = ImageGenerator(network, model.process)
-    sampler = artifacts.make_sampler("ddim", model.process.schedule)
+    denoise = make_denoise(network, model.process, labels=np.int32([3]))
     noise = np.random.default_rng(0).standard_normal((1, 8, 8, 1))
-    expected = generator.function(sampler, (8, 8, 1))(
-        tf.constant(noise, tf.float32),
-        tf.constant(50),
-        tf.constant(0, tf.int64),
-        tf.constant(0),
-        tf.constant([3]),
-    )
+    schedule = model.process.schedule
+    expected = sample(DDIM(), denoise, noise, schedule, num_steps=50)
     # As above.
     np.testing.assert_allclose(
         np.load(folder / "image.npy"), expected, atol=1e-3

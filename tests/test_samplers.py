@@ -1,185 +1,246 @@
-"""Samplers against closed-form denoisers; no network anywhere."""
+"""Identities and distributions of samplers; no network anywhere."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import ops
+from sampler_cases import (
+    DETERMINISTIC,
+    STOCHASTIC,
+    as_images,
+    compiled_sample,
+    gaussian_denoise,
+    name_of,
+)
 
-from keras_unet_diffusion.diffusion import CosineSchedule, LinearSchedule
-from keras_unet_diffusion.samplers import DDIM, DDPM, clip_images, sample
+from keras_unet_diffusion.diffusion import (
+    ContinuousCosineSchedule,
+    EDMSchedule,
+    LinearSchedule,
+    VPSchedule,
+)
+from keras_unet_diffusion.samplers import (
+    DDIM,
+    DDPM,
+    LMS,
+    DPMSolverPP,
+    DynamicThresholding,
+    Estimate,
+    Euler,
+    EulerAncestral,
+    ExponentialGrid,
+    Heun,
+    KarrasGrid,
+    LeadingGrid,
+    LinspaceGrid,
+    Path,
+    StaticThresholding,
+    TrailingGrid,
+    thresholded,
+)
 
 SCHEDULE = LinearSchedule()
+GRIDS = [
+    LeadingGrid(),
+    LinspaceGrid(),
+    TrailingGrid(),
+    KarrasGrid(),
+    ExponentialGrid(),
+]
+each_grid = pytest.mark.parametrize(
+    "grid", GRIDS, ids=lambda x: type(x).__name__
+)
 
 
-def gaussian_denoiser(schedule, deviation=0.5, mean=0.0):
-    """The optimal denoiser of pixels drawn from N(mean, deviation**2)."""
+def philox(shape):
+    """Standard normal noise of a step's number and draw."""
 
-    def denoise(x_t, t):
-        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-        variance = alpha**2 * deviation**2 + sigma**2
-        residual = x_t - alpha * mean
-        x_0 = mean + alpha * deviation**2 / variance * residual
-        return x_0, sigma / variance * residual
-
-    return denoise
-
-
-def exact_end(x_1, schedule, deviation=0.5):
-    """Solution of the probability-flow ODE for that data.
-
-    x_t / sqrt(alpha**2 deviation**2 + sigma**2) is constant along it.
-    """
-    first = schedule.alphas[-1] ** 2 * deviation**2 + schedule.sigmas[-1] ** 2
-    return x_1 * deviation / np.sqrt(first)
-
-
-def as_images(values):
-    return np.reshape(np.asarray(values, "float64"), (-1, 1, 1, 1))
-
-
-def test_ddim_gives_the_golden_values():
-    # Ten trailing steps of diffusers 0.42.1 for the same denoiser.
-    x_1 = as_images([-1.5, -0.3, 0.7, 1.9])
-    golden = as_images([-0.5549323, -0.1109865, 0.2589684, 0.7029143])
-    images = sample(DDIM(SCHEDULE), gaussian_denoiser(SCHEDULE), x_1, 10)
-    np.testing.assert_allclose(images, golden, atol=1e-6)
-
-
-def test_ddim_is_of_first_order():
-    # On the cosine schedule, whose end is almost pure noise.
-    schedule = CosineSchedule(num_timesteps=2**14)
-    x_1 = as_images([1.3])
-    errors = []
-    for num_steps in (64, 128, 256, 512):
-        images = sample(
-            DDIM(schedule), gaussian_denoiser(schedule), x_1, num_steps
+    def draw_noise(i, k):
+        return tf.random.stateless_normal(
+            shape, tf.stack([i, k + 7]), dtype=tf.float64
         )
-        error = np.asarray(images) - exact_end(x_1, schedule)
-        errors.append(np.abs(error).max())
-    orders = np.log2(errors[:-1]) - np.log2(errors[1:])
-    # First order: each doubling halves the error, up to higher terms.
-    np.testing.assert_allclose(orders, 1, atol=0.1)
+
+    return draw_noise
 
 
-@pytest.mark.parametrize("num_steps", [1, 7, 50, 333, 1000])
-def test_ddim_with_eta_one_is_ddpm(num_steps):
-    random = np.random.default_rng(0)
-    x_1 = random.standard_normal((4, 1, 1, 1))
-    noises = ops.convert_to_tensor(
-        random.standard_normal((num_steps, 4, 1, 1, 1))
+@each_grid
+def test_ddim_without_noise_is_euler_and_dpm_solver_of_order_one(grid):
+    x_1 = as_images([-1.5, 0.3, 1.9])
+    first, *others = (
+        compiled_sample(sampler, gaussian_denoise(), SCHEDULE)(x_1, 13)
+        for sampler in (
+            DDIM(grid=grid, thresholding=None),
+            Euler(grid=grid),
+            LMS(order=1, grid=grid),
+            DPMSolverPP(order=1, grid=grid),
+            EulerAncestral(eta=0.0, grid=grid),
+        )
     )
+    for other in others:
+        # The same in exact arithmetic: float64, thirteen steps.
+        np.testing.assert_allclose(other, first, atol=1e-12)
 
-    def draw_noise(i):
-        return noises[i]
 
-    denoise = gaussian_denoiser(SCHEDULE)
-    ancestral = sample(DDPM(SCHEDULE), denoise, x_1, num_steps, draw_noise)
-    ddim = sample(DDIM(SCHEDULE, 1.0), denoise, x_1, num_steps, draw_noise)
-    # The same in exact arithmetic; 1,000 float64 steps apart.
-    np.testing.assert_allclose(ddim, ancestral, atol=1e-10)
+@each_grid
+@pytest.mark.parametrize("num_steps", [1, 7, 333])
+def test_ddim_with_eta_one_is_ddpm(grid, num_steps):
+    x_1 = as_images([-1.5, 0.3, 1.9])
+    ddim, ddpm, ancestral = (
+        compiled_sample(
+            sampler, gaussian_denoise(), SCHEDULE, philox(x_1.shape)
+        )(x_1, num_steps)
+        for sampler in (
+            DDIM(eta=1.0, grid=grid, thresholding=None),
+            DDPM(grid=grid, thresholding=None),
+            EulerAncestral(grid=grid),
+        )
+    )
+    # The same in exact arithmetic; hundreds of float64 steps apart.
+    np.testing.assert_allclose(ddim, ddpm, atol=1e-10)
+    np.testing.assert_allclose(ancestral, ddpm, atol=1e-10)
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, VPSchedule(), EDMSchedule()])
+@pytest.mark.parametrize("sampler", STOCHASTIC, ids=name_of)
+def test_stochastic_samples_have_the_mean_and_deviation_of_the_data(
+    sampler, schedule
+):
+    count, mean, deviation = 20_000, 0.3, 0.5
+    x_1 = np.random.default_rng(1).standard_normal((count, 1, 1, 1))
+    if sampler.grid is None and schedule is not SCHEDULE:
+        sampler = dataclasses.replace(sampler, grid=ExponentialGrid())
+    run = compiled_sample(
+        sampler, gaussian_denoise(deviation, mean), schedule, philox(x_1.shape)
+    )
+    images = run(x_1, 400).numpy()
+    # Five standard errors (a false alarm once in 1.7 million), and 1% for the
+    # steps' own error at 400 steps; "fixed large" adds some noise of its own.
+    assert abs(images.mean() - mean) < 5 * deviation / count**0.5 + 0.005
+    relative = abs(images.std() / deviation - 1)
+    assert relative < 5 / (2 * count) ** 0.5 + 0.02
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC + STOCHASTIC, ids=name_of)
+def test_a_single_step_returns_the_estimated_image(sampler):
+    x_1 = as_images([-1.5, 0.3, 1.9])
+    schedule = ContinuousCosineSchedule()
+    run = compiled_sample(
+        sampler, gaussian_denoise(), schedule, philox(x_1.shape)
+    )
+    if isinstance(sampler, Heun) and sampler.is_stochastic:
+        pytest.skip("Its churn adds noise before the estimate.")
+    path = Path(schedule, sampler, np.int32(1), "float64")
+    point = path(np.int32(0))
+    noisy = sampler.initial(x_1, path)
+    x_0, _ = gaussian_denoise()(noisy, point)
+    np.testing.assert_allclose(run(x_1, 1), x_0, atol=1e-9)
+
+
+@each_grid
+@pytest.mark.parametrize("num_steps", [1, 3, 10, 13, 30])
+def test_grids_fall_and_end_where_no_noise_is_left(grid, num_steps):
+    path = Path(SCHEDULE, DDIM(grid=grid), np.int32(num_steps), "float64")
+    points = [path(np.int32(i)) for i in range(num_steps + 1)]
+    times = [float(point.t) for point in points]
+    assert (np.diff(times) < 0).all() and times[-1] == 0
+    assert float(points[-1].alpha) == 1 and float(points[-1].sigma) == 0
 
 
 @pytest.mark.parametrize(
-    "sampler", [DDPM(SCHEDULE), DDIM(SCHEDULE, 0.5), DDIM(SCHEDULE)]
+    "grid, num_steps, expected",
+    [
+        (LeadingGrid(), 10, [900, 800, 700, 600, 500, 400, 300, 200, 100, 0]),
+        (LinspaceGrid(), 10, [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]),
+        (TrailingGrid(), 10, [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]),
+        (LeadingGrid(offset=1), 4, [751, 501, 251, 1]),
+    ],
 )
-def test_samples_have_the_mean_and_deviation_of_the_data(sampler):
-    count, mean, deviation = 20_000, 0.3, 0.5
-    random = np.random.default_rng(1)
-    x_1 = random.standard_normal((count, 1, 1, 1))
+def test_grids_stand_on_the_published_steps(grid, num_steps, expected):
+    # Lin et al. 2023, table 2, counted from 0.
+    path = Path(SCHEDULE, DDIM(grid=grid), np.int32(num_steps), "float64")
+    steps = [float(path(np.int32(i)).t) * 1000 - 1 for i in range(num_steps)]
+    np.testing.assert_allclose(steps, expected, atol=1e-9)
 
-    def draw_noise(i):
-        return tf.random.stateless_normal(
-            (count, 1, 1, 1), tf.stack([i, 7]), dtype=tf.float64
-        )
 
-    images = np.asarray(
-        sample(
-            sampler,
-            gaussian_denoiser(SCHEDULE, deviation, mean),
-            x_1,
-            1000,
-            draw_noise,
-        )
+def test_openais_stride_is_the_smallest_that_gives_just_so_many_steps():
+    sampler = DDIM(grid=LeadingGrid(), compat="openai")
+    path = Path(SCHEDULE, sampler, np.int32(30), "float64")
+    steps = [round(float(path(np.int32(i)).t) * 1000) - 1 for i in range(30)]
+    by_force = next(
+        range(0, 1000, stride)
+        for stride in range(1, 1000)
+        if len(range(0, 1000, stride)) == 30
     )
-    # Five standard errors (a false alarm once in 1.7 million), and 1% for
-    # the steps' own error at 1,000 steps.
-    assert abs(images.mean() - mean) < 5 * deviation / count**0.5 + 0.003
-    relative = abs(images.std() / deviation - 1)
-    assert relative < 5 / (2 * count) ** 0.5 + 0.01
+    assert steps[::-1] == list(by_force)
 
 
-def test_a_step_to_zero_returns_the_estimated_image():
-    random = np.random.default_rng(0)
-    x_t, noise = random.standard_normal((2, 3, 1, 1, 1))
-    t, zero = np.float64(0.2), np.float64(0.0)
-    denoise = gaussian_denoiser(SCHEDULE)
-    x_0, _ = denoise(x_t, t)
-    for sampler in (DDIM(SCHEDULE), DDIM(SCHEDULE, 1.0), DDPM(SCHEDULE)):
-        end = sampler.step(x_t, t, zero, denoise, noise)
-        np.testing.assert_allclose(end, x_0, atol=1e-12)
-
-
-def test_ddim_steps_back_through_the_same_images():
-    # With the true noise known, a step lands on the same noisy image.
-    random = np.random.default_rng(0)
-    x_0, noise = random.standard_normal((2, 3, 1, 1, 1))
-    schedule = CosineSchedule()
-    t, t_next = np.float64(0.7), np.float64(0.3)
-
-    def corrupt(t):
-        return schedule.alpha(t) * x_0 + schedule.sigma(t) * noise
-
-    landed = DDIM(schedule).step(
-        corrupt(t), t, t_next, lambda x_t, t: (x_0, noise), None
-    )
-    np.testing.assert_allclose(landed, corrupt(t_next), atol=1e-12)
-
-
-@pytest.mark.parametrize("num_steps", [1, 3, 10, 13, 999, 1000])
-def test_the_time_grid_is_trailing_and_rounded(num_steps):
-    sampler = DDIM(SCHEDULE)
-    times = [
-        float(sampler.times(i, np.int32(num_steps), "float32")) * 1000
-        for i in range(num_steps + 1)
-    ]
-    assert times[0] == 1000 and times[-1] == 0
-    assert (np.diff(times) < 0).all()
-    ideal = np.linspace(1000, 0, num_steps + 1)
-    assert np.abs(times - ideal).max() <= 0.5 + 1e-3
-
-
-def test_clipping_bounds_the_image_and_keeps_x_t():
+def test_static_thresholding_bounds_the_image_and_keeps_x_t():
     x_t = as_images([-3.0, 0.1, 2.5])
-    t = np.float64(0.4)
+    point = SCHEDULE.point(np.float64(0.4))
 
-    def wild(x_t, t):
-        return 5.0 * x_t, x_t
+    def wild(x_t, point):
+        return Estimate(5.0 * x_t, x_t)
 
-    x_0, noise = clip_images(wild, SCHEDULE)(x_t, t)
-    np.testing.assert_allclose(x_0, as_images([-1, 0.5, 1]))
-    together = SCHEDULE.alpha(t) * x_0 + SCHEDULE.sigma(t) * noise
+    estimate = thresholded(wild, StaticThresholding())(x_t, point)
+    np.testing.assert_allclose(estimate.x_0, as_images([-1, 0.5, 1]))
+    together = point.alpha * estimate.x_0 + point.sigma * estimate.noise
     np.testing.assert_allclose(together, x_t, atol=1e-12)
 
 
-def test_the_loop_is_traced_once_for_any_number_of_steps():
-    calls = []
-    gaussian = gaussian_denoiser(SCHEDULE)
+def test_dynamic_thresholding_is_a_quantile_of_each_image():
+    x_0 = 3 * np.random.default_rng(0).standard_normal((4, 8, 8, 3))
+    x_0[0] /= 30  # in range already
+    bounded = np.asarray(DynamicThresholding(0.9, 2.0).apply(x_0))
+    for image, result in zip(x_0, bounded, strict=True):
+        # Saharia et al. 2022, section 2.3, by numpy's own quantile.
+        bound = np.clip(np.quantile(np.abs(image), 0.9), 1, 2)
+        expected = np.clip(image, -bound, bound) / bound
+        np.testing.assert_allclose(result, expected, atol=1e-12)
 
-    def denoise(x_t, t):
-        calls.append(t)
-        return gaussian(x_t, t)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, 1, 1, 1), tf.float64),
-            tf.TensorSpec((), tf.int32),
-        ]
-    )
-    def run(x_1, num_steps):
-        return sample(DDIM(SCHEDULE), denoise, x_1, num_steps)
+def test_learned_variances_lie_between_the_small_and_the_large_one():
+    x_t = as_images([0.3])
+    noise = as_images([1.0])
+    path = Path(SCHEDULE, DDPM(), np.int32(10), "float64")
 
-    x_1 = as_images([0.5, -1.0])
-    for num_steps in (3, 50, 700):
-        alone = sample(DDIM(SCHEDULE), gaussian, x_1, num_steps)
-        np.testing.assert_allclose(run(x_1, num_steps), alone, atol=1e-10)
-    assert len(calls) == 1
+    def end(variance, told=None):
+        sampler = DDPM(variance)
+
+        def denoise(x_t, point):
+            told_image = None if told is None else told * np.ones_like(x_t)
+            return Estimate(x_t, x_t, told_image)
+
+        x, _ = sampler.step(
+            x_t, (), np.int32(3), path, denoise, lambda k=0: noise
+        )
+        return float(np.asarray(x).item())
+
+    small, large = end("fixed_small"), end("fixed_large")
+    assert end("learned_range", -1.0) == pytest.approx(small, rel=1e-12)
+    assert end("learned_range", 1.0) == pytest.approx(large, rel=1e-12)
+    assert small < end("learned_range", 0.0) < large
+    with pytest.raises(ValueError, match="variance='learned_range'"):
+        end("learned_range")
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: DDIM(eta=2), "eta=2"),
+        (lambda: DDPM("big"), "variance='big'"),
+        (lambda: DDIM(compat="keras"), "compat='keras'"),
+        (lambda: DDIM(grid="leading"), "grid='leading'"),
+        (lambda: DPMSolverPP(order=4), "order=4"),
+        (lambda: LMS(order=5), "order=5"),
+        (lambda: Heun(churn=-1), "churn=-1"),
+        (lambda: KarrasGrid(rho=0), "rho=0"),
+        (lambda: LeadingGrid(offset=-1), "offset=-1"),
+        (lambda: StaticThresholding(0), "bound=0"),
+        (lambda: DynamicThresholding(0), "quantile=0"),
+        (lambda: EulerAncestral(eta=3), "eta=3"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

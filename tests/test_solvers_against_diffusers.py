@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 from sampler_cases import compiled_sample
+from scipy import special
 
 from keras_unet_diffusion.diffusion import (
     FlowSchedule,
@@ -34,6 +35,8 @@ torch = pytest.importorskip("torch")
 SCHEDULE = LinearSchedule()
 X_1 = np.linspace(-2, 2, 12).reshape(3, 2, 2, 1)
 STEPS = (5, 10, 13, 30)
+NOISES = np.random.default_rng(0).standard_normal((max(STEPS), *X_1.shape))
+LOG_SNRS = SCHEDULE.log_snrs[1:]
 GRIDS = {
     "leading": LeadingGrid(),
     "linspace": LinspaceGrid(),
@@ -86,24 +89,20 @@ def predicted(x, alpha, sigma, kind, library):
     }[kind]
 
 
-def told(step):
-    """Alpha and sigma of a step's number, all that diffusers passes on."""
-    t = (step + 1) / SCHEDULE.num_timesteps
-    return SCHEDULE.alpha(t), SCHEDULE.sigma(t)
+def compiled(sampler, kind):
+    """Our samples as a graph of noise and number of steps, and the noises."""
 
-
-def ours(sampler, kind, num_steps, noises):
     def denoise(x_t, point):
-        step = point.t * SCHEDULE.num_timesteps - 1
-        output = predicted(x_t, *told(step), kind, ops)
+        # Alpha and sigma of the step's number, all that diffusers passes on.
+        alpha, sigma = SCHEDULE.alpha(point.t), SCHEDULE.sigma(point.t)
+        output = predicted(x_t, alpha, sigma, kind, ops)
         return PREDICTIONS[kind].split(x_t, output, point.alpha, point.sigma)
 
-    drawn = tf.constant(noises)
-    run = compiled_sample(sampler, denoise, SCHEDULE, lambda i, k: drawn[i])
-    return run(X_1, num_steps).numpy()
+    drawn = tf.constant(NOISES)
+    return compiled_sample(sampler, denoise, SCHEDULE, lambda i, k: drawn[i])
 
 
-def theirs(name, options, kind, num_steps, noises):
+def theirs(name, options, kind, num_steps):
     scheduler = getattr(diffusers, name)(
         beta_start=1e-4,
         beta_end=0.02,
@@ -114,12 +113,14 @@ def theirs(name, options, kind, num_steps, noises):
     scheduler.set_timesteps(num_steps)
     x = torch.tensor(X_1) * scheduler.init_noise_sigma
     for i, t in enumerate(scheduler.timesteps):
-        alpha, sigma = map(float, told(np.float64(t)))
+        # Between two steps, as Heun stands, the log-SNR is linear.
+        log_snr = np.interp(float(t) + 1, np.arange(1, 1001), LOG_SNRS)
+        alpha, sigma = np.sqrt(special.expit([log_snr, -log_snr]))
         scaled = scheduler.scale_model_input(x, t)
         output = predicted(scaled, alpha, sigma, kind, torch)
         extra = {}
         if name == MULTISTEP:
-            extra = {"variance_noise": torch.tensor(noises[i])}
+            extra = {"variance_noise": torch.tensor(NOISES[i])}
         x = scheduler.step(output, t, x, **extra).prev_sample.double()
     return x.numpy()
 
@@ -137,12 +138,10 @@ def test_solvers_give_the_samples_of_diffusers(pair, spacing, kind):
     else:
         options = options | {"timestep_spacing": spacing}
     sampler = make(grid=GRIDS[spacing], compat="diffusers", **arguments)
+    run = compiled(sampler, kind)
     for num_steps in STEPS:
-        noises = np.random.default_rng(0).standard_normal(
-            (num_steps, *X_1.shape)
-        )
-        expected = theirs(name, options, kind, num_steps, noises)
-        images = ours(sampler, kind, num_steps, noises)
+        expected = theirs(name, options, kind, num_steps)
+        images = run(X_1, num_steps).numpy()
         # diffusers' levels and x_t are float32. The first step multiplies the
         # rounding of x_t, 1e-7, by up to sigma / alpha = 157, and levels near
         # sigma = 1 lose as much again by e**-2h - 1 and the like.

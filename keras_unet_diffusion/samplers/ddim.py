@@ -63,12 +63,11 @@ class DDIM(Sampler):
         estimate = denoise(x_t, now)
         if not self.is_stochastic:  # Eq. 12
             return after.alpha * estimate.x_0 + after.sigma * estimate.noise, ()
-        # Eq. 16
-        fresh = (
-            self.eta
-            * (after.sigma / now.sigma)
-            * ops.sqrt(1 - ops.square(now.alpha / after.alpha))
-        )
+        # Eq. 16, where the variance of the step forwards is 1 - share**2 if
+        # the schedule preserves variance.
+        share = now.alpha / after.alpha
+        beta = ops.square(now.sigma) - ops.square(share * after.sigma)
+        fresh = self.eta * (after.sigma / now.sigma) * ops.sqrt(beta)
         kept = ops.sqrt(
             ops.maximum(ops.square(after.sigma) - ops.square(fresh), 0)
         )

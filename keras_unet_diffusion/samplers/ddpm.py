@@ -75,8 +75,10 @@ class DDPM(Sampler):
         now, after = path(i), path(i + 1)
         estimate = denoise(x_t, now)
         share = now.alpha / after.alpha
-        beta = 1 - ops.square(share)  # Eq. 19 of Nichol and Dhariwal
         total = ops.square(now.sigma)
+        # Eq. 19 of Nichol and Dhariwal, 1 - share**2, for any schedule:
+        # Kingma et al. 2021, Eq. 20.
+        beta = total - ops.square(share * after.sigma)
         mean = (  # Eq. 7
             after.alpha * beta * estimate.x_0
             + share * ops.square(after.sigma) * x_t
