@@ -8,7 +8,11 @@ from keras_unet_diffusion.samplers.ddim import DDIM
 from keras_unet_diffusion.samplers.ddpm import DDPM
 from keras_unet_diffusion.samplers.dpm_solver import DPMSolverPP
 from keras_unet_diffusion.samplers.euler import Euler, EulerAncestral
-from keras_unet_diffusion.samplers.flow import FlowEuler, FlowHeun
+from keras_unet_diffusion.samplers.flow import (
+    FlowEuler,
+    FlowHeun,
+    TwiceShiftedGrid,
+)
 from keras_unet_diffusion.samplers.grids import (
     ExponentialGrid,
     KarrasGrid,
@@ -48,6 +52,7 @@ __all__ = [
     "FlowHeun",
     "Heun",
     "LMS",
+    "TwiceShiftedGrid",
     "UniPC",
     "SAMPLER_NAMES",
     "GRID_NAMES",

@@ -183,8 +183,10 @@ class LinspaceGrid(_UniformGrid):
     def _step(self, i, num_points, num_timesteps):
         # A single point is the noisiest.
         spacing = (num_timesteps - 1) / ops.maximum(num_points - 1, 1)
-        from_noise = (num_timesteps - 1) - (num_points - 1) * spacing
-        return (num_points - 1 - i) * spacing + from_noise
+        step = (num_points - 1 - i) * spacing
+        return ops.where(
+            num_points > 1, step, ops.full_like(step, num_timesteps - 1)
+        )
 
     def _time(self, i, num_points, schedule):
         share = i / ops.maximum(num_points - 1, 1)
@@ -229,7 +231,7 @@ class _RatioGrid(TimeGrid):
 
 def _ratio(schedule, t, like):
     # Noise alone has no ratio: the least share of the image counts.
-    point = schedule.point(ops.cast(t, like.dtype))
+    point = schedule.point(ops.convert_to_tensor(t, like.dtype))
     return point.sigma / ops.maximum(point.alpha, 2.0**-12)
 
 
