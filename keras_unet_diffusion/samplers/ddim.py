@@ -67,7 +67,8 @@ class DDIM(Sampler):
         # the schedule preserves variance.
         share = now.alpha / after.alpha
         beta = ops.square(now.sigma) - ops.square(share * after.sigma)
-        fresh = self.eta * (after.sigma / now.sigma) * ops.sqrt(beta)
+        fresh = self.eta * (after.sigma / now.sigma)
+        fresh = fresh * ops.sqrt(ops.maximum(beta, 0))
         kept = ops.sqrt(
             ops.maximum(ops.square(after.sigma) - ops.square(fresh), 0)
         )
