@@ -37,7 +37,6 @@ from keras_unet_diffusion.samplers import (
     Path,
     StaticThresholding,
     TrailingGrid,
-    thresholded,
 )
 
 SCHEDULE = LinearSchedule()
@@ -135,68 +134,6 @@ def test_a_single_step_returns_the_estimated_image(sampler):
     noisy = sampler.initial(x_1, path)
     x_0, _ = gaussian_denoise()(noisy, point)
     np.testing.assert_allclose(run(x_1, 1), x_0, atol=1e-9)
-
-
-@each_grid
-@pytest.mark.parametrize("num_steps", [1, 3, 10, 13, 30])
-def test_grids_fall_and_end_where_no_noise_is_left(grid, num_steps):
-    path = Path(SCHEDULE, DDIM(grid=grid), np.int32(num_steps), "float64")
-    points = [path(np.int32(i)) for i in range(num_steps + 1)]
-    times = [float(point.t) for point in points]
-    assert (np.diff(times) < 0).all() and times[-1] == 0
-    assert float(points[-1].alpha) == 1 and float(points[-1].sigma) == 0
-
-
-@pytest.mark.parametrize(
-    "grid, num_steps, expected",
-    [
-        (LeadingGrid(), 10, [900, 800, 700, 600, 500, 400, 300, 200, 100, 0]),
-        (LinspaceGrid(), 10, [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]),
-        (TrailingGrid(), 10, [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]),
-        (LeadingGrid(offset=1), 4, [751, 501, 251, 1]),
-    ],
-)
-def test_grids_stand_on_the_published_steps(grid, num_steps, expected):
-    # Lin et al. 2023, table 2, counted from 0.
-    path = Path(SCHEDULE, DDIM(grid=grid), np.int32(num_steps), "float64")
-    steps = [float(path(np.int32(i)).t) * 1000 - 1 for i in range(num_steps)]
-    np.testing.assert_allclose(steps, expected, atol=1e-9)
-
-
-def test_openais_stride_is_the_smallest_that_gives_just_so_many_steps():
-    sampler = DDIM(grid=LeadingGrid(), compat="openai")
-    path = Path(SCHEDULE, sampler, np.int32(30), "float64")
-    steps = [round(float(path(np.int32(i)).t) * 1000) - 1 for i in range(30)]
-    by_force = next(
-        range(0, 1000, stride)
-        for stride in range(1, 1000)
-        if len(range(0, 1000, stride)) == 30
-    )
-    assert steps[::-1] == list(by_force)
-
-
-def test_static_thresholding_bounds_the_image_and_keeps_x_t():
-    x_t = as_images([-3.0, 0.1, 2.5])
-    point = SCHEDULE.point(np.float64(0.4))
-
-    def wild(x_t, point):
-        return Estimate(5.0 * x_t, x_t)
-
-    estimate = thresholded(wild, StaticThresholding())(x_t, point)
-    np.testing.assert_allclose(estimate.x_0, as_images([-1, 0.5, 1]))
-    together = point.alpha * estimate.x_0 + point.sigma * estimate.noise
-    np.testing.assert_allclose(together, x_t, atol=1e-12)
-
-
-def test_dynamic_thresholding_is_a_quantile_of_each_image():
-    x_0 = 3 * np.random.default_rng(0).standard_normal((4, 8, 8, 3))
-    x_0[0] /= 30  # in range already
-    bounded = np.asarray(DynamicThresholding(0.9, 2.0).apply(x_0))
-    for image, result in zip(x_0, bounded, strict=True):
-        # Saharia et al. 2022, section 2.3, by numpy's own quantile.
-        bound = np.clip(np.quantile(np.abs(image), 0.9), 1, 2)
-        expected = np.clip(image, -bound, bound) / bound
-        np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 def test_learned_variances_lie_between_the_small_and_the_large_one():

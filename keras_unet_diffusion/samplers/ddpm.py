@@ -102,6 +102,9 @@ class DDPM(Sampler):
                 "a network with twice as many output channels."
             )
         if self.variance == "learned":
+            if self.compat == "diffusers":
+                # diffusers takes what is predicted for the variance itself.
+                return estimate.variance
             return ops.exp(estimate.variance)
         if self.variance == "learned_range":
             log_small = ops.log(ops.maximum(small, _LEAST_VARIANCE))

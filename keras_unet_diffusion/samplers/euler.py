@@ -5,6 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_unet_diffusion.samplers.grids import LeadingGrid
 from keras_unet_diffusion.samplers.loop import Sampler
 
 
@@ -125,7 +126,7 @@ def initial_by_ratio(sampler, x_t, path):
     Returns:
         Noisy images of the shape of `x_t`.
     """
-    is_leading = type(sampler.used_grid).__name__ == "LeadingGrid"
+    is_leading = isinstance(sampler.used_grid, LeadingGrid)
     if sampler.compat != "diffusers" or is_leading:
         return x_t
     return x_t * path(ops.cast(0, "int32")).sigma

@@ -80,7 +80,9 @@ class TrailingGrid(_UniformGrid):
 
     Reference:
         Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps
-        are Flawed", table 2 ("trailing"). Differences: none.
+        are Flawed", table 2 ("trailing"). Differences: none. A point midway
+        between two steps goes to either; diffusers may choose the other, and
+        for some numbers of steps (61 is the first) takes one more, at -1.
     """
 
     def _step(self, i, num_points, num_timesteps):
@@ -167,7 +169,8 @@ class LinspaceGrid(_UniformGrid):
     def _as_diffusers(self, i, num_points, schedule, sampler):
         num_timesteps = schedule.num_timesteps
         num_points = num_points + int(sampler.drops_last)
-        step = self._step(i, num_points, num_timesteps)
+        # A single point is the cleanest in diffusers.
+        step = self._even(i, num_points, num_timesteps)
         if not sampler.interpolates_ratio:
             return _at_step(ops.round(step), schedule)
         # diffusers' Euler, Heun and LMS stand between two steps and
@@ -182,11 +185,14 @@ class LinspaceGrid(_UniformGrid):
 
     def _step(self, i, num_points, num_timesteps):
         # A single point is the noisiest.
-        spacing = (num_timesteps - 1) / ops.maximum(num_points - 1, 1)
-        step = (num_points - 1 - i) * spacing
+        step = self._even(i, num_points, num_timesteps)
         return ops.where(
             num_points > 1, step, ops.full_like(step, num_timesteps - 1)
         )
+
+    def _even(self, i, num_points, num_timesteps):
+        spacing = (num_timesteps - 1) / ops.maximum(num_points - 1, 1)
+        return (num_points - 1 - i) * spacing
 
     def _time(self, i, num_points, schedule):
         share = i / ops.maximum(num_points - 1, 1)

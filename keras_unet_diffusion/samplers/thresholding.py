@@ -100,13 +100,17 @@ class DynamicThresholding(Thresholding):
             )
 
     def apply(self, x_0):
-        size = ops.shape(x_0)[1] * ops.shape(x_0)[2] * ops.shape(x_0)[3]
-        pixels = ops.sort(ops.abs(ops.reshape(x_0, (-1, size))), axis=-1)
-        position = self.quantile * (size - 1)
-        below = int(position)
-        above = min(below + 1, size - 1)
-        share = position - below
-        bound = pixels[:, below] * (1 - share) + pixels[:, above] * share
+        pixels = ops.reshape(ops.abs(x_0), (ops.shape(x_0)[0], -1))
+        pixels = ops.sort(pixels, axis=-1)
+        # The size of images may be unknown until the graph runs. float64, as
+        # the ranks of a large image do not fit into float32.
+        last = ops.shape(pixels)[1] - 1
+        position = self.quantile * ops.cast(last, "float64")
+        below = ops.cast(ops.floor(position), "int32")
+        above = ops.minimum(below + 1, last)
+        share = ops.cast(position - ops.floor(position), pixels.dtype)
+        low = ops.take(pixels, below, axis=1)
+        bound = low + share * (ops.take(pixels, above, axis=1) - low)
         bound = ops.clip(bound, 1.0, self.max_value)
         bound = ops.reshape(bound, (-1, 1, 1, 1))
         return ops.clip(x_0, -bound, bound) / bound
