@@ -15,6 +15,7 @@ from command_fixtures import (
     assert_one_line,
     files_under,
 )
+from PIL import Image
 
 from keras_unet_diffusion.cli import sample, train
 from keras_unet_diffusion.training import load_model
@@ -92,6 +93,36 @@ TRAIN_ERRORS = {
     "rate is no number": ("--learning_rate=nan", "--learning_rate=nan"),
     "no sampling steps": ("--num_sampling_steps=0", "steps=0", "1 to 1000"),
     "sampling steps": ("--num_sampling_steps=1001", "steps=1001", "1 to 1000"),
+    "no sampling steps of any": (
+        "--schedule=flow --num_sampling_steps=0",
+        "any number of steps",
+        "from 1 on",
+    ),
+    "noise of noise": (
+        "--schedule=flow --prediction=noise",
+        "--prediction=noise",
+        "--schedule=flow",
+    ),
+    "noise at the end": (
+        "--zero_terminal_snr --prediction=noise",
+        "--zero_terminal_snr=True",
+    ),
+    "flow sampler": ("--sampler=flow_euler", "--schedule=cosine"),
+    "shift of steps": ("--schedule_base_size=64", "--schedule=cosine"),
+    "shift of edm": (
+        "--schedule=edm --prediction=edm --schedule_base_size=64",
+        "ContinuousCosineSchedule()",
+    ),
+    "last step of no steps": (
+        "--schedule=vp --zero_terminal_snr",
+        "with num_timesteps",
+    ),
+    "variance of no steps": (
+        "--schedule=vp --learned_variance",
+        "with num_timesteps",
+    ),
+    "dropped labels": ("--num_classes=0 --label_dropout=0.1", "dropout=0.1"),
+    "too many dropped": ("--label_dropout=1.5", "label_dropout=1.5"),
 }
 
 
@@ -169,6 +200,25 @@ SAMPLE_ERRORS = {
     "guidance": ("--guidance_scale=2", "null label", "guidance_scale=2"),
     "interval": ("--guidance_interval=low,5", "--guidance_interval=low,5"),
     "frames": ("--num_frames=1", "num_frames=1"),
+    "guide without scale": ("--guide=run", "--guide=run", "guidance_scale=2"),
+    "strength alone": ("--strength=0.5", "--strength=0.5", "--images"),
+    "mask alone": ("--mask=a.png", "--mask=a.png", "--images"),
+    "resamples alone": ("--num_resamples=2", "--num_resamples=2", "--mask"),
+    "missing images": ("--images=/none.png", "/none.png"),
+    "enlarges nothing": (
+        "--low_resolution_images={image}",
+        "takes no low-resolution images",
+    ),
+    "no labels of images": ("--images={image}", "labels=None"),
+    "strength": ("--labels=1 --images={image} --strength=2", "strength=2"),
+    "strength and mask": (
+        "--labels=1 --images={image} --mask={image} --strength=1",
+        "--strength=1",
+    ),
+    "resamples": (
+        "--labels=1 --images={image} --mask={image} --num_resamples=0",
+        "num_resamples=0",
+    ),
     "another size": ("--image_size=16", "image_size=16", "8 pixels"),
 }
 
@@ -200,8 +250,10 @@ def test_sample_says_in_one_line_which_number_is_wrong(
 ):
     # Loading takes a second and is not what is tested here.
     monkeypatch.setattr(sample, "load_diffusion_model", lambda path: loaded)
-    flag, *parts = SAMPLE_ERRORS[case]
-    out = tmp_path / "out"
-    arguments = ["--checkpoint=run", f"--out={out}", *FEW_IMAGES, flag]
+    flags, *parts = SAMPLE_ERRORS[case]
+    image, out = tmp_path / "image.png", tmp_path / "out"
+    Image.new("L", (8, 8)).save(image)
+    flags = flags.format(image=image).split()
+    arguments = ["--checkpoint=run", f"--out={out}", *FEW_IMAGES, *flags]
     assert_one_line(command(sample, *arguments), *parts)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["image.png"]

@@ -6,18 +6,25 @@ import keras
 import numpy as np
 import pytest
 from conftest import randomize
+from weight_fixtures import checkpoint_of
 
 from keras_unet_diffusion import (
     CosineSchedule,
     DiffusionModel,
+    EDMPrediction,
     EDMSchedule,
     LinearSchedule,
     MagnitudePreservingUNet,
+    NoisePrediction,
+    ScorePrediction,
     UNet,
     VelocityPrediction,
+    VESchedule,
+    VPSchedule,
     weights,
 )
 from keras_unet_diffusion.cli.convert import main
+from keras_unet_diffusion.weights import infer_arguments
 
 # What both guided-diffusion and diffusers can express.
 ARGUMENTS = {
@@ -203,6 +210,51 @@ def test_upsamplers_and_networks_told_sigma_become_models(
     with np.load(source) as first, np.load(again) as second:
         assert set(first) == set(second)
         assert all((first[x] == second[x]).all() for x in first)
+
+
+def test_steps_of_improved_diffusion_are_told_as_if_they_were_a_thousand(
+    network, openai_file, tmp_path
+):
+    out = tmp_path / "model.keras"
+    flags = [f"checkpoint={openai_file}", f"out={out}", "qkv_order=legacy"]
+    flags += ["num_head_channels=32", "prediction=noise", "num_timesteps=4000"]
+    assert run(*flags, "schedule=cosine") == 0
+    process = keras.saving.load_model(out).process
+    assert process.schedule.num_timesteps == 4000
+    # OpenAI's rescale_timesteps: step k of 4000 is told as k / 4.
+    t = np.array([1, 2, 4000]) / 4000
+    np.testing.assert_allclose(process.noise_level(t), [0, 0.25, 999.75])
+    assert run(*flags, "schedule=linear") == 0
+    schedule = keras.saving.load_model(out).process.schedule
+    # Its linear variances shrink as steps grow in number.
+    np.testing.assert_allclose(schedule.betas()[[0, -1]], [2.5e-5, 5e-3])
+    assert run(*flags, "schedule=edm") == 1
+
+
+@pytest.mark.parametrize(
+    "flags, schedule, prediction",
+    [
+        ([], EDMSchedule, EDMPrediction),
+        (["schedule=vp"], VPSchedule, NoisePrediction),
+        (["schedule=ve"], VESchedule, ScorePrediction),
+        (["schedule=linear"], None, None),
+        (["num_timesteps=4000"], None, None),
+    ],
+)
+def test_networks_told_sigma_are_of_edm_unless_flags_say_vp_or_ve(
+    flags, schedule, prediction, tmp_path
+):
+    source, out = tmp_path / "edm.npz", tmp_path / "model.keras"
+    network = UNet(**infer_arguments(checkpoint_of("edm_ddpmpp_narrow")))
+    weights.save_checkpoint(randomize(network), source, "edm")
+    status = run(f"checkpoint={source}", f"out={out}", *flags)
+    if schedule is None:
+        assert status == 1 and not out.exists()
+        return
+    assert status == 0
+    process = keras.saving.load_model(out).process
+    assert isinstance(process.schedule, schedule)
+    assert isinstance(process.prediction, prediction)
 
 
 @pytest.mark.parametrize(

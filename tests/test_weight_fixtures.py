@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from weight_fixtures import CASES, checkpoint_of, fixture
 
-from keras_unet_diffusion import UNet
+from keras_unet_diffusion import (
+    DiffusionProcess,
+    EDMPrediction,
+    EDMSchedule,
+    UNet,
+)
 from keras_unet_diffusion.weights import (
     diffusers_config,
     export_tensors,
@@ -85,25 +90,23 @@ def test_a_network_from_a_checkpoint_predicts_what_the_original_does(case):
 @pytest.mark.parametrize("case", PRECONDITIONED)
 def test_a_network_of_edm_denoises_what_the_original_does(case):
     given = fixture(case).inputs
-    sigma = given["sigma"].astype("float64")
-    # Karras et al. 2022, table 1, sigma_data = 0.5.
-    total = np.sqrt(sigma**2 + 0.25)
-    c_skip, c_out, c_in, c_noise = (
-        0.25 / total**2,
-        0.5 * sigma / total,
-        1 / total,
-        np.log(sigma) / 4,
-    )
+    process = DiffusionProcess(EDMSchedule(), EDMPrediction())
+    sigma = given["sigma"].astype("float64").reshape(-1)
+    point = process.schedule.point_of_ratio(sigma)
     noisy = channels_last(given["x_noisy"]).astype("float64")
+    scaled, level = (
+        np.asarray(x, "float32")
+        for x in (
+            process.network_input(noisy, point),
+            process.noise_level_at(point),
+        )
+    )
     inputs = network_inputs(case) | {
-        "noisy_images": (noisy * c_in[:, None, None, None]).astype("float32"),
-        "noise_level": c_noise.astype("float32"),
+        "noisy_images": scaled,
+        "noise_level": level,
     }
     outputs = np.asarray(imported(case)(inputs), "float64")
-    denoised = (
-        c_skip[:, None, None, None] * noisy
-        + c_out[:, None, None, None] * outputs
-    )
+    denoised, _ = process.estimate(noisy, outputs, point)
     expected = channels_last(fixture(case).outputs["expected_denoised"])
     assert error_over_spread(denoised, expected) <= GATE
 

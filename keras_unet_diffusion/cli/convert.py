@@ -16,8 +16,10 @@ from keras_unet_diffusion.cli.train_flags import (
     SCHEDULES,
 )
 from keras_unet_diffusion.diffusion import (
+    CosineSchedule,
     DiffusionProcess,
     EDMWeighting,
+    LinearSchedule,
     LogNormalTimes,
     UniformTimes,
     UniformWeighting,
@@ -54,6 +56,13 @@ DIFFUSERS_PREDICTIONS = {
 # Of continuous time: by the schedule, what networks of EDM's files predict.
 CONTINUOUS_LAYOUTS = ("edm", "edm2")
 CONTINUOUS_PREDICTIONS = {"edm": "edm", "vp": "noise", "ve": "score"}
+# Nichol and Dhariwal 2021: T 4000, the network told steps of 1,000.
+IDDPM_TIMESTEPS = {
+    "iddpm_cifar10": 4000,
+    "iddpm_imagenet64": 4000,
+    "iddpm_imagenet64_conditional": 4000,
+}
+TIME_SCALE = 1000
 EMA = {"auto": None, "averaged": True, "raw": False}
 
 
@@ -129,6 +138,13 @@ def define_flags(values):
             "weights says.",
             **to,
         )
+    flags.DEFINE_integer(
+        "num_timesteps",
+        None,
+        "Steps of a linear or cosine schedule, if not 1000; the network is "
+        "told them as if they were.",
+        **to,
+    )
 
 
 def convert(values):
@@ -247,13 +263,35 @@ def _process(values, layout):
             f"{' and '.join(missing)}. Pass them: DDPM is linear and "
             "noise, ADM at 64x64 cosine and noise."
         )
+    steps = values.num_timesteps or IDDPM_TIMESTEPS.get(values.preset)
     return DiffusionProcess(
-        SCHEDULES[names["schedule"]](), PREDICTIONS[names["prediction"]]()
+        _schedule(names["schedule"], steps), PREDICTIONS[names["prediction"]]()
+    )
+
+
+def _schedule(name, num_timesteps):
+    """A schedule of so many steps, None for its own number."""
+    if num_timesteps is None:
+        return SCHEDULES[name]()
+    options = {"num_timesteps": num_timesteps, "time_scale": TIME_SCALE}
+    if name == "linear":
+        return LinearSchedule(scale_betas=True, **options)
+    if name == "cosine":
+        return CosineSchedule(**options)
+    raise ValueError(
+        "Only linear and cosine schedules are known with other numbers of "
+        f"steps. Received: --num_timesteps={num_timesteps} and --schedule="
+        f"{name}. Leave --num_timesteps out."
     )
 
 
 def _continuous_process(values):
     """Likewise of networks that are told sigma: EDM's unless a flag says."""
+    if values.num_timesteps is not None:
+        raise ValueError(
+            "Networks of EDM's files know no steps. Received: --num_timesteps="
+            f"{values.num_timesteps}. Leave it out."
+        )
     schedule = values.schedule or "edm"
     prediction = values.prediction or CONTINUOUS_PREDICTIONS.get(schedule)
     if prediction is None:

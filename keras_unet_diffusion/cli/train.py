@@ -20,7 +20,12 @@ from keras_unet_diffusion.cli.train_flags import (
     write_flags,
 )
 from keras_unet_diffusion.data import image_dataset, open_source, save_grid
-from keras_unet_diffusion.diffusion import DiffusionProcess
+from keras_unet_diffusion.diffusion import (
+    DiffusionProcess,
+    FlowSchedule,
+    ShiftedSchedule,
+    ZeroTerminalSNRSchedule,
+)
 from keras_unet_diffusion.files import remove_leftovers
 from keras_unet_diffusion.model import DiffusionModel
 from keras_unet_diffusion.presets import PRESETS
@@ -155,9 +160,18 @@ def _build_network(values, source):
         "num_classes": num_classes or None,
         "dtype": values.dtype_policy,
         "rematerialize": values.rematerialize,
-        # The loss here is for images alone, not for learned variances.
-        "output_channels": None,
+        "self_conditioning": values.self_conditioning,
+        # Means and variances, or means alone.
+        "output_channels": (
+            2 * int(channels) if values.learned_variance else None
+        ),
     }
+    if values.label_dropout and not num_classes:
+        raise ValueError(
+            "There are no labels to leave out. Received: --label_dropout="
+            f"{values.label_dropout} without classes. Leave it out, or train "
+            "on images with labels."
+        )
     if not num_classes:
         overrides["null_label"] = None
     elif values.label_dropout:
@@ -210,12 +224,27 @@ def _datasets(values, source, network, steps_done):
     )
 
 
+def _schedule(values, image_size):
+    schedule = SCHEDULES[values.schedule]()
+    if values.zero_terminal_snr:
+        schedule = ZeroTerminalSNRSchedule(schedule)
+    base_size = values.schedule_base_size
+    if base_size is None:
+        return schedule
+    if values.schedule == "flow":
+        # Esser et al. 2024, Eq. 23: the root of the ratio of the pixels.
+        return FlowSchedule(shift=image_size / base_size)
+    return ShiftedSchedule(schedule, image_size, base_size)
+
+
 def _build_model(values, network):
     process = DiffusionProcess(
-        SCHEDULES[values.schedule](),
+        _schedule(values, network.image_size),
         PREDICTIONS[values.prediction](),
         WEIGHTINGS[values.weighting](),
         TIMES[values.times](),
+        # Nichol and Dhariwal 2021, Eq. 16.
+        variance_weight=0.001 if values.learned_variance else None,
     )
     model = DiffusionModel(
         network,

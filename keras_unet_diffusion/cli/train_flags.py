@@ -62,6 +62,19 @@ def define_flags(values):
     flags.DEFINE_enum(
         "schedule", "cosine", list(SCHEDULES), "Noise schedule.", **to
     )
+    flags.DEFINE_integer(
+        "schedule_base_size",
+        None,
+        "Pixels of the images that a schedule in continuous time was made "
+        "for; larger ones get more noise.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "zero_terminal_snr",
+        False,
+        "Rescale the schedule's steps so that the last is noise alone.",
+        **to,
+    )
     flags.DEFINE_enum(
         "prediction", "velocity", list(PREDICTIONS), "Prediction type.", **to
     )
@@ -70,6 +83,18 @@ def define_flags(values):
     )
     flags.DEFINE_enum(
         "times", "uniform", list(TIMES), "Where training draws times.", **to
+    )
+    flags.DEFINE_bool(
+        "learned_variance",
+        False,
+        "Also learn the variance of the steps, by the hybrid bound.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "self_conditioning",
+        False,
+        "Show the network its own last estimate.",
+        **to,
     )
     flags.DEFINE_float(
         "label_dropout",
@@ -188,10 +213,10 @@ def _define_training_flags(to):
         "checkpoint_epochs", 5, "Epochs between two checkpoints.", **to
     )
     flags.DEFINE_integer(
-        "num_sampling_steps", 50, "Steps of the sampler for the grids.", **to
+        "num_sampling_steps", 50, "Sampling steps for the grids.", **to
     )
     flags.DEFINE_enum(
-        "sampler", "ddim", list(SAMPLER_NAMES), "Of the grids.", **to
+        "sampler", "ddim", list(SAMPLER_NAMES), "Of samples.png.", **to
     )
 
 
@@ -229,13 +254,7 @@ def check_flags(values):
             f"--seed is out of range. Received: --seed={values.seed}. Pass a "
             f"number from 0 to {2**32 - 1}."
         )
-    num_timesteps = SCHEDULES[values.schedule]().num_timesteps or math.inf
-    if not 1 <= values.num_sampling_steps <= num_timesteps:
-        raise ValueError(
-            f"The {values.schedule} schedule has {num_timesteps} steps. "
-            f"Received: --num_sampling_steps={values.num_sampling_steps}. "
-            f"Pass a number from 1 to {num_timesteps}."
-        )
+    _check_process(values)
     if values.preset not in PRESETS:
         raise ValueError(
             "There is no preset of that name. Received: --preset="
@@ -247,6 +266,41 @@ def check_flags(values):
             "--attention_resolutions are heights in pixels by commas. "
             f"Received: --attention_resolutions={','.join(resolutions)}. Pass "
             "whole numbers, such as 16,8."
+        )
+
+
+def _check_process(values):
+    num_timesteps = SCHEDULES[values.schedule]().num_timesteps
+    most = num_timesteps or math.inf
+    if not 1 <= values.num_sampling_steps <= most:
+        known = f"{most:,}" if num_timesteps else "any number of"
+        raise ValueError(
+            f"The {values.schedule} schedule has {known} steps. Received: "
+            f"--num_sampling_steps={values.num_sampling_steps}. Pass a number "
+            f"from 1{f' to {most}' if num_timesteps else ' on'}."
+        )
+    ends_in_noise = values.schedule == "flow" or values.zero_terminal_snr
+    if ends_in_noise and values.prediction in ("noise", "score"):
+        raise ValueError(
+            "The schedule ends in noise alone, of which that prediction says "
+            f"nothing. Received: --prediction={values.prediction} with "
+            f"--schedule={values.schedule}, --zero_terminal_snr="
+            f"{values.zero_terminal_snr}. Pass --prediction=velocity, or flow "
+            "for the flow schedule."
+        )
+    if values.sampler.startswith("flow_") and values.schedule != "flow":
+        raise ValueError(
+            "Flow samplers follow the flow schedule alone. Received: "
+            f"--sampler={values.sampler} with --schedule={values.schedule}. "
+            "Pass --sampler=euler or heun, or --schedule=flow."
+        )
+    size = values.schedule_base_size
+    if size is not None and (size < 1 or num_timesteps):
+        raise ValueError(
+            "Schedules in continuous time can be shifted from one size in "
+            f"pixels to another. Received: --schedule_base_size={size} with "
+            f"--schedule={values.schedule}. Leave it out, or pass a positive "
+            "number and --schedule=continuous_cosine, sigmoid, vp or flow."
         )
 
 

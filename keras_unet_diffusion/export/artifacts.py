@@ -20,7 +20,10 @@ from keras_unet_diffusion.export.parity import (
     generate_cases,
     run_elsewhere,
 )
-from keras_unet_diffusion.export.saved_model import write_saved_model
+from keras_unet_diffusion.export.saved_model import (
+    LOW_RESOLUTION,
+    write_saved_model,
+)
 from keras_unet_diffusion.files import check_new_folder, written_whole
 from keras_unet_diffusion.generation import ImageGenerator
 from keras_unet_diffusion.network_calls import has_null_label, takes_labels
@@ -122,7 +125,7 @@ def _parity(folder, generator, samplers, image_shape):
 
     rows = [saved_model_row("denoise", denoise, expected)]
     for name, sampler in samplers.items():
-        cases = generate_cases(network, name)
+        cases = generate_cases(network, image_shape, name)
         images = expected_images(generator, sampler, cases, image_shape[0])
         rows.append(saved_model_row("generate", cases, images))
     for precision in PRECISIONS:
@@ -148,6 +151,7 @@ def _manifest(network, process, samplers, image_shape):
     inputs = ["num_images", "num_steps", "seed", "sampler"]
     inputs += ["labels"] * takes_labels(network)
     inputs += ["guidance_scale"] * has_null_label(network)
+    inputs += [LOW_RESOLUTION] * (LOW_RESOLUTION in network.input)
     manifest = {
         "image_shape": image_shape,
         "pixel_range": [-1, 1],
@@ -159,6 +163,7 @@ def _manifest(network, process, samplers, image_shape):
         "prediction": type(process.prediction).__name__,
         # Twice as many as the images have: learned variances come last.
         "prediction_channels": network.output_shape[-1],
+        # Its config holds sigma_data, sigma_min and the like.
         "process": serialize(process),
         "generate": {
             "inputs": inputs,

@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_unet_diffusion.export.network import rebuild_in_float64
+from keras_unet_diffusion.export.saved_model import (
+    LOW_RESOLUTION,
+    further_images,
+)
 from keras_unet_diffusion.network_calls import (
     has_null_label,
     network_inputs,
@@ -29,7 +33,7 @@ def denoise_cases(network, process, image_shape, num_cases=4, seed=0):
 
     Returns:
         Dict of float32 noisy_images `(num_cases, height, width, channels)`,
-        noise_level `(num_cases,)` and, if the network takes them, labels.
+        noise_level `(num_cases,)` and what else the network takes.
     """
     random = np.random.default_rng(seed)
     schedule = process.schedule
@@ -47,10 +51,15 @@ def denoise_cases(network, process, image_shape, num_cases=4, seed=0):
         num_classes = getattr(network, "num_classes", None) or 1
         labels = random.integers(0, num_classes, num_cases)
         cases["labels"] = labels.astype("int32")
+    for name, shape in further_images(network, image_shape).items():
+        images = random.standard_normal((num_cases, *shape))
+        cases[name] = images.astype("float32")
     return cases
 
 
-def generate_cases(network, sampler, num_images=2, num_steps=4, seed=7):
+def generate_cases(
+    network, image_shape, sampler, num_images=2, num_steps=4, seed=7
+):
     """Makes inputs of `generate` for a sampler's name, a dict of arrays."""
     cases = {
         "sampler": np.array(sampler.encode()),
@@ -62,6 +71,11 @@ def generate_cases(network, sampler, num_images=2, num_steps=4, seed=7):
         cases["labels"] = np.zeros(num_images, "int32")
     if has_null_label(network):
         cases["guidance_scale"] = np.float32(1.5)
+    shape = further_images(network, image_shape).get(LOW_RESOLUTION)
+    if shape is not None:
+        shape = (num_images, *shape)
+        images = np.random.default_rng(seed).uniform(-1, 1, shape)
+        cases[LOW_RESOLUTION] = images.astype("float32")
     return cases
 
 
@@ -209,10 +223,12 @@ def expected_images(generator, sampler, cases, image_size):
         image_size: int.
     """
     cases = {k: v for k, v in cases.items() if k != "sampler"}
-    labels = cases.pop("labels", None)
-    arguments = {name: value.item() for name, value in cases.items()}
+    arguments = {
+        name: value if value.ndim else value.item()
+        for name, value in cases.items()
+    }
     return generator.generate(
-        **arguments, labels=labels, sampler=sampler, image_size=image_size
+        **arguments, sampler=sampler, image_size=image_size
     )
 
 
@@ -225,13 +241,14 @@ def format_parity_table(rows):
     Returns:
         str of several lines.
     """
+    width = 2 + max(len(row["signature"]) for row in rows)
     lines = [
-        f"{'artifact':<26}{'signature':<11}{'max |diff|':>11}"
+        f"{'artifact':<24}{'signature':<{width}}{'max |diff|':>11}"
         f"{'mean |diff|':>12}{'of spread':>11}{'MB':>8}{'ms/call':>9}"
     ]
     for row in rows:
         lines.append(
-            f"{row['artifact']:<26}{row['signature']:<11}"
+            f"{row['artifact']:<24}{row['signature']:<{width}}"
             f"{row['max_difference']:>11.1e}{row['mean_difference']:>12.1e}"
             f"{row['max_difference_of_spread']:>11.1e}"
             f"{row['size_bytes'] / 1e6:>8.2f}"

@@ -18,6 +18,8 @@ from keras_unet_diffusion.network_calls import (
 )
 from keras_unet_diffusion.samplers import Path, start
 
+LOW_RESOLUTION = "low_resolution_images"
+
 
 def write_saved_model(path, network, process, samplers, image_shape):
     """Writes a SavedModel with the signatures `denoise` and `generate`.
@@ -55,38 +57,76 @@ def denoise_function(network, batch_shape):
         batch_shape: `(batch, height, width, channels)`, None where dynamic.
 
     Returns:
-        A `tf.function` of noisy_images, noise_level[, labels].
+        A `tf.function` of noisy_images, noise_level and, if the network takes
+        them, labels, low_resolution_images and previous_estimate.
     """
-    specs = [
-        tf.TensorSpec(batch_shape, tf.float32, name="noisy_images"),
-        tf.TensorSpec(batch_shape[:1], tf.float32, name="noise_level"),
-    ]
+    batch, *image_shape = batch_shape
+    specs = {
+        "noisy_images": tf.TensorSpec(batch_shape, tf.float32),
+        "noise_level": tf.TensorSpec((batch,), tf.float32),
+    }
     if takes_labels(network):
-        specs.append(tf.TensorSpec(batch_shape[:1], tf.int32, name="labels"))
+        specs["labels"] = tf.TensorSpec((batch,), tf.int32)
+    for name, shape in further_images(network, image_shape).items():
+        specs[name] = tf.TensorSpec((batch, *shape), tf.float32)
 
-    @tf.function(input_signature=specs)
-    def denoise(noisy_images, noise_level, labels=None):
-        inputs = network_inputs(network, noisy_images, noise_level, labels)
+    @tf.function(input_signature=_named(specs), autograph=False)
+    def denoise(*values):
+        inputs = network_inputs(
+            network, **dict(zip(specs, values, strict=True))
+        )
         return {"prediction": network(inputs, training=False)}
 
     return denoise
 
 
+def further_images(network, image_shape):
+    """What images a network takes beside the noisy ones.
+
+    Args:
+        network: a `keras.Model`.
+        image_shape: `(height, width, channels)` of the noisy images, None
+            where dynamic.
+
+    Returns:
+        Dict of their shapes by input name.
+    """
+    shapes = {}
+    if "low_resolution_images" in network.input:
+        factor = network.super_resolution_factor
+        *sizes, channels = image_shape
+        sizes = (None if size is None else size // factor for size in sizes)
+        shapes["low_resolution_images"] = (*sizes, channels)
+    if "previous_estimate" in network.input:
+        shapes["previous_estimate"] = tuple(image_shape)
+    return shapes
+
+
+def _named(specs):
+    """A dict of `tf.TensorSpec`s as a signature whose inputs have names."""
+    return [
+        tf.TensorSpec(spec.shape, spec.dtype, name)
+        for name, spec in specs.items()
+    ]
+
+
 def _generate_function(network, process, samplers, image_shape):
     """Makes the `tf.function` of the signature `generate`."""
-    specs = [
-        tf.TensorSpec((), tf.int32, name="num_images"),
-        tf.TensorSpec((), tf.int32, name="num_steps"),
-        tf.TensorSpec((), tf.int64, name="seed"),
-        tf.TensorSpec((), tf.string, name="sampler"),
-    ]
-    names = ["num_images", "num_steps", "seed", "sampler"]
+    specs = {
+        "num_images": tf.TensorSpec((), tf.int32),
+        "num_steps": tf.TensorSpec((), tf.int32),
+        "seed": tf.TensorSpec((), tf.int64),
+        "sampler": tf.TensorSpec((), tf.string),
+    }
     if takes_labels(network):
-        specs.append(tf.TensorSpec((None,), tf.int32, name="labels"))
-        names.append("labels")
+        specs["labels"] = tf.TensorSpec((None,), tf.int32)
     if has_null_label(network):
-        specs.append(tf.TensorSpec((), tf.float32, name="guidance_scale"))
-        names.append("guidance_scale")
+        specs["guidance_scale"] = tf.TensorSpec((), tf.float32)
+    low_resolution = further_images(network, image_shape).get(LOW_RESOLUTION)
+    if low_resolution is not None:
+        specs[LOW_RESOLUTION] = tf.TensorSpec(
+            (None, *low_resolution), tf.float32
+        )
     function = network_function(network)
     grid_steps = process.schedule.num_timesteps
 
@@ -111,6 +151,8 @@ def _generate_function(network, process, samplers, image_shape):
         }
         if "labels" in given:
             inputs["labels"] = given["labels"]
+        if LOW_RESOLUTION in given:
+            inputs["others"] = {LOW_RESOLUTION: given[LOW_RESOLUTION]}
         loop = sampling_loop(
             network, process, Task(sampler, guidance), lambda _: function
         )
@@ -125,9 +167,9 @@ def _generate_function(network, process, samplers, image_shape):
             lambda: run(sampler, ClassifierFreeGuidance(), given),
         )
 
-    @tf.function(input_signature=specs, autograph=False)
+    @tf.function(input_signature=_named(specs), autograph=False)
     def generate(*values):
-        given = dict(zip(names, values, strict=True))
+        given = dict(zip(specs, values, strict=True))
         number = _number_of(given["sampler"], samplers)
         with tf.control_dependencies(_checks(given, grid_steps)):
             given["num_steps"] = tf.identity(given["num_steps"])
@@ -172,12 +214,13 @@ def _checks(given, grid_steps):
                 num_steps, grid_steps, f"num_steps is at most {grid_steps}."
             )
         )
-    if "labels" in given:
-        checks.append(
-            tf.debugging.assert_equal(
-                tf.shape(given["labels"])[0],
-                given["num_images"],
-                "labels must hold num_images numbers.",
+    for name, what in (("labels", "numbers"), (LOW_RESOLUTION, "images")):
+        if name in given:
+            checks.append(
+                tf.debugging.assert_equal(
+                    tf.shape(given[name])[0],
+                    given["num_images"],
+                    f"{name} must hold num_images {what}.",
+                )
             )
-        )
     return checks

@@ -31,8 +31,6 @@ SAMPLER_NAMES = {
     "flow_euler": FlowEuler(),
     "flow_heun": FlowHeun(),
 }
-
-
 GRID_NAMES = {
     "leading": LeadingGrid(),
     "linspace": LinspaceGrid(),
@@ -43,10 +41,17 @@ GRID_NAMES = {
 
 
 def make_sampler(sampler):
-    """Makes a `Sampler` of its name; a `Sampler` is returned as it is."""
+    """Makes a `Sampler` of its name; a `Sampler` is returned as it is.
+
+    Args:
+        sampler: a name of `SAMPLER_NAMES`, or a `Sampler`.
+
+    Raises:
+        ValueError: there is no sampler of that name.
+    """
     if isinstance(sampler, Sampler):
         return sampler
-    if sampler in SAMPLER_NAMES:
+    if isinstance(sampler, str) and sampler in SAMPLER_NAMES:
         return SAMPLER_NAMES[sampler]
     raise ValueError(
         f"There is no such sampler. Received: sampler={sampler!r}. Pass one of "
