@@ -7,8 +7,9 @@ from keras_unet_diffusion.batches import unpack_batch
 from keras_unet_diffusion.diffusion import DiffusionProcess
 from keras_unet_diffusion.generation_methods import GenerationMethods
 from keras_unet_diffusion.network_calls import check_inputs, takes_labels
-from keras_unet_diffusion.objective import Objective
+from keras_unet_diffusion.objective import Objective, make_loss_history
 from keras_unet_diffusion.training.averaging import ExponentialMovingAverage
+from keras_unet_diffusion.training.uncertainty import Uncertainty
 
 # Any fixed number: validation draws the same noise in every run.
 _VALIDATION_SEED = 20200619
@@ -48,6 +49,13 @@ class DiffusionModel(GenerationMethods, keras.Model):
             pixels of a channel; 0 for none.
         low_resolution_noise: float >= 0. Largest deviation of the noise on
             the low-resolution images of super-resolution networks.
+        augmentation: an `Augmentation` of the images in training, or None;
+            needs a network with `augmentation_channels=9`.
+        time_resampling: bool. Whether steps are drawn by their past losses,
+            see `training.importance.LossHistory`; for learned variances.
+        uncertainty: bool. Whether the loss is divided by what is to be
+            expected at a noise level, which is learned; see
+            `training.uncertainty.Uncertainty`. Losses may then be negative.
         seed: int, of the noise drawn in training; None for a random one.
         name: str.
         **kwargs: of `keras.Model`.
@@ -79,6 +87,9 @@ class DiffusionModel(GenerationMethods, keras.Model):
         label_dropout=0.0,
         offset_noise=0.0,
         low_resolution_noise=0.0,
+        augmentation=None,
+        time_resampling=False,
+        uncertainty=False,
         seed=None,
         name="diffusion_model",
         **kwargs,
@@ -101,8 +112,24 @@ class DiffusionModel(GenerationMethods, keras.Model):
         self.label_dropout = label_dropout
         self.offset_noise = offset_noise
         self.low_resolution_noise = low_resolution_noise
+        self.augmentation = augmentation
+        self.time_resampling = time_resampling
+        self.uncertainty = uncertainty
+        # Weights beside the network's, saved with the model.
+        self.loss_history = self.uncertainty_layer = None
+        if time_resampling:
+            self.loss_history = make_loss_history(self.process)
+        if uncertainty:
+            self.uncertainty_layer = Uncertainty(name="uncertainty")
+            self.uncertainty_layer.build((None,))
         self.objective = Objective(
-            self.process, label_dropout, offset_noise, low_resolution_noise
+            self.process,
+            label_dropout,
+            offset_noise,
+            low_resolution_noise,
+            augmentation,
+            self.loss_history,
+            self.uncertainty_layer,
         )
         self.objective.check(network)
         self.seed = seed
@@ -231,6 +258,11 @@ class DiffusionModel(GenerationMethods, keras.Model):
             "label_dropout": self.label_dropout,
             "offset_noise": self.offset_noise,
             "low_resolution_noise": self.low_resolution_noise,
+            "augmentation": keras.saving.serialize_keras_object(
+                self.augmentation
+            ),
+            "time_resampling": self.time_resampling,
+            "uncertainty": self.uncertainty,
             "seed": self.seed,
             "name": self.name,
         }
@@ -239,9 +271,9 @@ class DiffusionModel(GenerationMethods, keras.Model):
     def from_config(cls, config, custom_objects=None):
         parts = {
             part: keras.saving.deserialize_keras_object(
-                config[part], custom_objects
+                config.get(part), custom_objects
             )
-            for part in ("network", "process")
+            for part in ("network", "process", "augmentation")
         }
         return cls(**(config | parts))
 

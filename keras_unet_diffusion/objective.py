@@ -5,8 +5,11 @@ import dataclasses
 import tensorflow as tf
 
 from keras_unet_diffusion import noise as random_numbers
-from keras_unet_diffusion.diffusion import DiffusionProcess
+from keras_unet_diffusion.diffusion import DiffusionProcess, UniformTimes
 from keras_unet_diffusion.network_calls import has_null_label, network_inputs
+from keras_unet_diffusion.training.augmentation import Augmentation
+from keras_unet_diffusion.training.importance import LossHistory
+from keras_unet_diffusion.training.uncertainty import Uncertainty
 
 # Share of the images that a self-conditioning network trains on with an
 # estimate: Chen et al. 2022, "Analog Bits", section 3.2.
@@ -26,6 +29,10 @@ class Objective:
         low_resolution_noise: float >= 0. Largest deviation of the noise on the
             low-resolution images of super-resolution networks, which makes
             them robust against those of another network.
+        augmentation: an `Augmentation` of the images in training, or None.
+        loss_history: a `LossHistory`, by which times are drawn in training
+            and which is changed by it; None draws them as the process says.
+        uncertainty: an `Uncertainty`, which divides the loss; or None.
 
     Raises:
         ValueError: an argument is out of range.
@@ -42,6 +49,9 @@ class Objective:
     label_dropout: float = 0.0
     offset_noise: float = 0.0
     low_resolution_noise: float = 0.0
+    augmentation: Augmentation | None = None
+    loss_history: LossHistory | None = None
+    uncertainty: Uncertainty | None = None
 
     def __post_init__(self):
         if not 0 <= self.label_dropout < 1:
@@ -56,6 +66,12 @@ class Objective:
                     f"{name} is a deviation. Received: {name}="
                     f"{getattr(self, name)}. Pass 0 for none; 0.1 is usual."
                 )
+        if not isinstance(self.augmentation, Augmentation | None):
+            raise ValueError(
+                "augmentation must be an Augmentation or None. Received: "
+                f"augmentation={self.augmentation!r}. Pass an object, such as "
+                "Augmentation(probability=0.12)."
+            )
 
     def check(self, network):
         """Raises a `ValueError` for a network that it cannot train."""
@@ -64,6 +80,17 @@ class Objective:
                 "Labels can only be left out of a network with a null label. "
                 f"Received: label_dropout={self.label_dropout}. Build it with "
                 "null_label='learned'."
+            )
+        if self.augmentation is None:
+            return
+        told = network.input.get("augmentation")
+        received = "none" if told is None else told.shape[1]
+        if received != Augmentation.num_labels:
+            raise ValueError(
+                "A network must be told how images were augmented, or it "
+                "makes such images. Received: a network with "
+                f"augmentation_channels={received}. Build it with "
+                f"augmentation_channels={Augmentation.num_labels}."
             )
 
     def loss(self, network, images, labels, seeds, training):
@@ -74,7 +101,8 @@ class Objective:
             images: `(batch, height, width, channels)`, pixels in [-1, 1].
             labels: int32 `(batch,)`, or None.
             seeds: a `keras.random.SeedGenerator`.
-            training: bool. Labels are only left out in training.
+            training: bool. Only in training are labels left out, images
+                augmented and times drawn by past losses.
 
         Returns:
             float32 scalar.
@@ -85,13 +113,14 @@ class Objective:
         """
         x_0 = tf.cast(images, tf.float32)
         num_images = tf.shape(x_0)[0]
-        t = self.process.times.times(
-            _uniform(seeds, num_images), self.process.schedule
-        )
+        t, share = self._times(_uniform(seeds, num_images), training)
         noise = self._noise(seeds, num_images, tuple(x_0.shape[1:]))
         if training and self.label_dropout:
             is_dropped = _uniform(seeds, num_images) < self.label_dropout
             labels = tf.where(is_dropped, network.num_classes, labels)
+        augmentation = None
+        if training and self.augmentation:
+            x_0, augmentation = self._augment(seeds, num_images, x_0)
         x_t = self.process.corrupt(x_0, noise, t)
         low_resolution = self._low_resolution(network, x_0, seeds)
 
@@ -101,6 +130,7 @@ class Objective:
                 self.process.network_input(x_t, t),
                 self.process.noise_level(t),
                 labels,
+                augmentation=augmentation,
                 low_resolution_images=low_resolution,
                 previous_estimate=estimate,
             )
@@ -115,7 +145,35 @@ class Objective:
             estimate = tf.where(is_told, estimate, 0.0)
         prediction = predict(estimate)
         self._check_channels(prediction, x_0)
-        return tf.reduce_mean(self.process.loss(prediction, x_0, noise, t))
+        loss = self.process.loss(prediction, x_0, noise, t)
+        return tf.reduce_mean(share * self._weighed(loss, t, training))
+
+    def _times(self, uniform, training):
+        """Times to train at, and what their losses count."""
+        if training and self.loss_history:
+            return self.loss_history.times(uniform)
+        return self.process.times.times(uniform, self.process.schedule), 1.0
+
+    def _weighed(self, loss, t, training):
+        """Losses `(batch,)` divided by what is to be expected of them."""
+        u = 0.0
+        if self.uncertainty:
+            u = self.uncertainty(self.process.schedule.log_snr(t))
+            loss = loss / tf.exp(u)
+        if training and self.loss_history:
+            self.loss_history.record(t, tf.stop_gradient(loss))
+        return loss + u
+
+    def _augment(self, seeds, num_images, x_0):
+        """Changed images, and what the network is told of the change."""
+        augmentation = self.augmentation
+        width = augmentation.num_uniform
+        uniform = _uniform(seeds, num_images * width)
+        uniform = tf.reshape(uniform, (num_images, width))
+        normal = _normal(seeds, num_images, (augmentation.num_normal,))
+        parameters = augmentation.parameters(uniform, normal)
+        images = augmentation.transform(x_0, parameters)
+        return images, augmentation.labels(parameters)
 
     def _noise(self, seeds, num_images, image_shape):
         noise = _normal(seeds, num_images, image_shape)
@@ -150,6 +208,28 @@ class Objective:
                 "output_channels=None, or twice as many and a process with "
                 "variance_weight=0.001."
             )
+
+
+def make_loss_history(process):
+    """Makes the `LossHistory` by which times of a process can be drawn.
+
+    Args:
+        process: a `DiffusionProcess`.
+
+    Raises:
+        ValueError: its schedule has no steps, or its times another
+            distribution.
+    """
+    steps = process.schedule.num_timesteps
+    if steps is None or process.times != UniformTimes():
+        raise ValueError(
+            "Only steps that are equally likely can be drawn by their losses "
+            "instead. Received: time_resampling=True, schedule="
+            f"{process.schedule!r}, times={process.times!r}. Pass a schedule "
+            "with num_timesteps and UniformTimes(), or "
+            "time_resampling=False."
+        )
+    return LossHistory(steps, name="loss_history")
 
 
 def _uniform(seeds, num_values):

@@ -56,9 +56,9 @@ ALLOWED = {
     "editing": {"generation", "network_calls", "samplers"},
     "generation_methods": {"editing", "generation", "likelihood"},
     "likelihood": {"diffusion", "network_calls", "noise"},
-    "objective": {"diffusion", "network_calls", "noise"},
+    "objective": {"diffusion", "network_calls", "noise", "training"},
     "batches": {"network_calls"},
-    "training": {"files", "data"},
+    "training": {"files", "data", "diffusion", "layers"},
     "model": {
         "batches",
         "diffusion",

@@ -1,5 +1,6 @@
-"""What surrounds `fit`: averages of weights, checkpoints, callbacks."""
+"""What surrounds `fit`: averages, augmentation, checkpoints, callbacks."""
 
+from keras_unet_diffusion.training.augmentation import Augmentation
 from keras_unet_diffusion.training.averaging import ExponentialMovingAverage
 from keras_unet_diffusion.training.callbacks import (
     ImagesPerSecond,
@@ -9,6 +10,7 @@ from keras_unet_diffusion.training.callbacks import (
 from keras_unet_diffusion.training.checkpoints import load_model, save_model
 
 __all__ = [
+    "Augmentation",
     "ExponentialMovingAverage",
     "ImagesPerSecond",
     "SampleGrid",
