@@ -287,7 +287,6 @@ def test_the_manifest_holds_the_schedule(model, exported):
     )
 
 
-@pytest.mark.slow
 def test_an_artifact_that_is_off_fails_the_export(model, monkeypatch, tmp_path):
     monkeypatch.setattr(artifacts, "FLOAT32_TOLERANCE", 0.0)
     monkeypatch.setattr(
