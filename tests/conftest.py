@@ -1,5 +1,6 @@
 """Shared fixtures: small networks, real images, a trained model."""
 
+import contextlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -45,6 +46,18 @@ def randomize(network, scale=0.1, seed=0):
         ]
     )
     return network
+
+
+@contextlib.contextmanager
+def without_values():
+    """Networks made inside have shapes alone: the largest need 6 GB else."""
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        # Else Keras gives values to all of them when it next infers a shape,
+        # in whatever test that is.
+        keras.utils.clear_session()
 
 
 def one_block_network(policy="float32"):

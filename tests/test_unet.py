@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from conftest import SMALL, randomize
+from conftest import SMALL, randomize, without_values
 from unet_fixtures import make_inputs, names_of
 
 from keras_unet_diffusion import UNet
@@ -101,8 +101,7 @@ def test_every_preset_is_counted():
 
 @pytest.mark.parametrize("preset, parameters", PARAMETERS.items())
 def test_presets_have_the_parameters_of_the_originals(preset, parameters):
-    # Without values: the largest of them would need 2 GB.
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         network = UNet.from_preset(preset)
     shapes = [x.shape for x in network.trainable_variables]
     assert sum(math.prod(shape) for shape in shapes) == parameters
