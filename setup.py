@@ -50,6 +50,7 @@ setup(
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "scipy>=1.13",
         ],
     },
     entry_points={

@@ -46,6 +46,8 @@ def test_the_preset_with_weights_computes_what_was_recorded(folder, recorded):
     assert difference <= 2e-5 * expected.std()
 
 
+# Three minutes: all signatures of a network for 64x64 pixels.
+@pytest.mark.slow
 def test_the_readmes_five_lines_export_it_with_its_parity_table(
     folder, monkeypatch
 ):

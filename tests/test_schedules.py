@@ -1,11 +1,9 @@
 """Schedules against closed forms, published figures and diffusers."""
 
-import diffusers
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 
 from keras_unet_diffusion.diffusion import (
     ContinuousCosineSchedule,
@@ -97,6 +95,7 @@ def test_the_cosine_schedule_is_a_squared_cosine():
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_betas_are_those_of_diffusers(schedule, name, beta_start, beta_end):
+    diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.DDPMScheduler(
         beta_schedule=name, beta_start=beta_start, beta_end=beta_end
     )
@@ -107,11 +106,17 @@ def test_betas_are_those_of_diffusers(schedule, name, beta_start, beta_end):
 
 
 def test_zero_terminal_snr_is_that_of_diffusers():
-    betas = diffusers.DDPMScheduler().betas.double()
-    theirs = np.cumprod(1 - rescale_zero_terminal_snr(betas).numpy())
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDIMScheduler(rescale_betas_zero_snr=True)
     ours = ZeroTerminalSNRSchedule(LinearSchedule())
     # Their betas are rounded to float32, a thousand of them are multiplied.
-    np.testing.assert_allclose(ours.alphas[1:] ** 2, theirs, atol=1e-6)
+    np.testing.assert_allclose(
+        ours.alphas[1:] ** 2, theirs.alphas_cumprod.numpy(), atol=1e-6
+    )
+
+
+def test_zero_terminal_snr_begins_as_before_and_ends_without_an_image():
+    ours = ZeroTerminalSNRSchedule(LinearSchedule())
     assert ours.alphas[-1] == 0 and ours.sigmas[-1] == 1
     assert ours.alphas[1] == pytest.approx(np.sqrt(1 - 1e-4), rel=1e-12)
 
@@ -306,6 +311,10 @@ def test_the_flow_schedule_is_a_shifted_straight_line():
     plain = FlowSchedule().point(t)
     np.testing.assert_allclose(plain.alpha, 1 - t, atol=1e-15)
     np.testing.assert_allclose(plain.sigma, t, atol=1e-15)
+
+
+def test_the_shift_of_flows_is_that_of_diffusers():
+    diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).sigmas
     t = np.arange(1000, 0, -1) / 1000
     shifted = FlowSchedule(shift=3.0).point(t)
