@@ -68,12 +68,17 @@ from keras_unet_diffusion.samplers import (
     TrailingGrid,
     UniPC,
 )
-from keras_unet_diffusion.training import load_model, save_model
+from keras_unet_diffusion.training import (
+    Augmentation,
+    load_model,
+    save_model,
+)
 from keras_unet_diffusion.unet import UNet
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Augmentation",
     "AutoGuidance",
     "Cascade",
     "ClassifierFreeGuidance",

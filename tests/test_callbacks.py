@@ -134,6 +134,7 @@ def test_a_grid_of_samples_is_written_every_so_many_epochs(model, tmp_path):
         num_images=5,
         num_steps=7,
         seed=11,
+        sampler="heun",
         batch_size=3,
     )
     fit(model, callback, epochs=5)
@@ -142,6 +143,7 @@ def test_a_grid_of_samples_is_written_every_so_many_epochs(model, tmp_path):
     asked = {
         "num_steps": 7,
         "seed": 11,
+        "sampler": "heun",
         "batch_size": 3,
         "image_size": None,
     }

@@ -8,6 +8,7 @@ from conftest import randomize
 from PIL import Image
 
 from keras_unet_diffusion import (
+    Augmentation,
     ContinuousCosineSchedule,
     CosineSchedule,
     DiffusionModel,
@@ -129,7 +130,8 @@ def test_sample_enlarges_images_with_an_upsampler(command, tmp_path):
         (
             ["--zero_terminal_snr", "--learned_variance", "--sampler=ddpm"]
             + ["--label_dropout=0.1", "--offset_noise=0.1"]
-            + ["--self_conditioning"],
+            + ["--self_conditioning", "--augment=0.5", "--time_resampling"]
+            + ["--learned_uncertainty"],
             DiffusionProcess(
                 ZeroTerminalSNRSchedule(CosineSchedule()),
                 VelocityPrediction(),
@@ -152,3 +154,12 @@ def test_the_flags_of_a_process_train_and_sample_it(
     assert ("previous_estimate" in model.network.input) == has_options
     assert model.network.output_shape[-1] == 1 + has_options
     assert model.label_dropout == model.offset_noise == 0.1 * has_options
+    assert model.augmentation == (Augmentation(0.5) if has_options else None)
+    assert model.time_resampling == model.uncertainty == has_options
+
+
+def test_a_share_of_augmented_images_outside_0_to_1_is_refused(
+    command, tmp_path
+):
+    arguments = [f"--workdir={tmp_path / 'run'}", *SMALL, "--augment=1.5"]
+    assert_one_line(command(train, *arguments), "probability=1.5")

@@ -30,6 +30,7 @@ from keras_unet_diffusion.files import remove_leftovers
 from keras_unet_diffusion.model import DiffusionModel
 from keras_unet_diffusion.presets import PRESETS
 from keras_unet_diffusion.training import (
+    Augmentation,
     ImagesPerSecond,
     SampleGrid,
     SaveCheckpoints,
@@ -166,6 +167,8 @@ def _build_network(values, source):
             2 * int(channels) if values.learned_variance else None
         ),
     }
+    if values.augment:
+        overrides["augmentation_channels"] = Augmentation.num_labels
     if values.label_dropout and not num_classes:
         raise ValueError(
             "There are no labels to leave out. Received: --label_dropout="
@@ -253,6 +256,9 @@ def _build_model(values, network):
         clip_norm=values.clip_norm or None,
         label_dropout=values.label_dropout,
         offset_noise=values.offset_noise,
+        augmentation=Augmentation(values.augment) if values.augment else None,
+        time_resampling=values.time_resampling,
+        uncertainty=values.learned_uncertainty,
         seed=values.seed,
     )
     learning_rate = values.learning_rate
@@ -288,6 +294,7 @@ def _callbacks(workdir, values, num_columns):
             num_columns=num_columns,
             num_steps=values.num_sampling_steps,
             seed=values.seed,
+            sampler=values.sampler,
             batch_size=values.batch_size,
         ),
     ]

@@ -105,6 +105,25 @@ def define_flags(values):
     flags.DEFINE_float(
         "offset_noise", 0.0, "Deviation of noise on whole channels.", **to
     )
+    flags.DEFINE_float(
+        "augment",
+        0.0,
+        "How likely each kind of change to an image is, of which the network "
+        "is told; 0.12 is usual, 0 for none.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "time_resampling",
+        False,
+        "Draw steps by their past losses; for --learned_variance.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "learned_uncertainty",
+        False,
+        "Divide the loss by what is to be expected at each noise level.",
+        **to,
+    )
     _define_training_flags(to)
 
 

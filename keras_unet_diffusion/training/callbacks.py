@@ -63,6 +63,7 @@ class SampleGrid(keras.callbacks.Callback):
         num_columns: int >= 1; None for a square grid.
         num_steps: int, sampling steps.
         seed: int.
+        sampler: a sampler or its name, see `DiffusionModel.generate`.
         batch_size: int >= 1, images made at once; None for all.
         image_size: int, in pixels, for a network of any size.
     """
@@ -76,6 +77,7 @@ class SampleGrid(keras.callbacks.Callback):
         num_columns=None,
         num_steps=50,
         seed=0,
+        sampler="ddim",
         batch_size=None,
         image_size=None,
     ):
@@ -88,6 +90,7 @@ class SampleGrid(keras.callbacks.Callback):
         self.num_columns = num_columns
         self.num_steps = num_steps
         self.seed = seed
+        self.sampler = sampler
         self.batch_size = batch_size
         self.image_size = image_size
 
@@ -102,6 +105,7 @@ class SampleGrid(keras.callbacks.Callback):
             self.num_images,
             num_steps=self.num_steps,
             seed=self.seed,
+            sampler=self.sampler,
             batch_size=self.batch_size,
             image_size=self.image_size,
         )
