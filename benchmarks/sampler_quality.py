@@ -104,6 +104,9 @@ def main():
                 results["stopped_early"] = True
                 write(folder, results, values.steps, grid, values.grid_images)
                 return
+            if num_steps == values.steps[0]:
+                # Traces the loop, once for all numbers of steps.
+                generate(generator, values, sampler, 2, values.batch_size)
             images, seconds = timed(generator, values, sampler, num_steps)
             row = {
                 "sampler": name,
@@ -208,8 +211,7 @@ def solve(generator, values):
 
 
 def timed(generator, values, sampler, num_steps):
-    """Images, and the seconds they take without tracing."""
-    generate(generator, values, sampler, 2, values.batch_size)
+    """Images, and the seconds they take."""
     start = time.perf_counter()
     images = generate(generator, values, sampler, num_steps, values.num_images)
     return images, time.perf_counter() - start
