@@ -3,7 +3,8 @@
     python benchmarks/sampler_quality.py --checkpoint=runs/digits \\
         --reference_data=digits --out=runs/sampler_quality
 
-All samplers begin from the same noise. Three measures: a Frechet distance to
+All samplers begin from the same noise and call the network in float32,
+whatever it was trained in. Three measures: a Frechet distance to
 the reference images in the features of a small classifier that is trained
 here (NOT FID, see classifier_distance.py), with held-out real images as the
 floor; for deterministic samplers the root mean square distance of pixels to
@@ -34,6 +35,7 @@ from sampling_overhead import count_calls, hardware
 from keras_unet_diffusion.cli.command import load_diffusion_model
 from keras_unet_diffusion.data import image_dataset, save_grid
 from keras_unet_diffusion.diffusion import FlowSchedule
+from keras_unet_diffusion.export.network import rebuild_in_float32
 from keras_unet_diffusion.generation import ImageGenerator
 from keras_unet_diffusion.samplers import (
     DDIM,
@@ -45,19 +47,21 @@ from keras_unet_diffusion.samplers import (
     FlowEuler,
     FlowHeun,
     Heun,
-    TrailingGrid,
+    KarrasGrid,
     UniPC,
 )
 
 SAMPLERS = {
     "DDPM": DDPM(),
     "DDIM": DDIM(),
-    "DDIM, eta 1": DDIM(eta=1.0),
     "Euler": Euler(),
     "Euler ancestral": EulerAncestral(),
     "Heun": Heun(),
-    "Heun, trailing grid": Heun(grid=TrailingGrid()),
+    "Heun, churn 30": Heun(
+        churn=30, churn_min=0.01, churn_max=1.0, noise_scale=1.007
+    ),
     "DPM-Solver++ 2": DPMSolverPP(order=2),
+    "DPM-Solver++ 2, Karras grid": DPMSolverPP(order=2, grid=KarrasGrid()),
     "DPM-Solver++ 3": DPMSolverPP(order=3),
     "DPM-Solver++ 2 SDE": DPMSolverPP(order=2, stochastic=True),
     "UniPC": UniPC(),
@@ -74,7 +78,7 @@ def main():
     model = load_diffusion_model(values.checkpoint)
     # The network is compiled once, for all samplers and numbers of steps.
     generator = ImageGenerator(
-        model.ema_network,
+        rebuild_in_float32(model.ema_network),
         model.process,
         jit_compile=bool(tf.config.list_physical_devices("GPU")),
     )

@@ -77,6 +77,11 @@ TRAIN_ERRORS = {
         "--train_steps=150",
         "--steps_per_epoch=100",
     ),
+    "not a multiple at once": (
+        "--steps_per_epoch=100 --steps_per_execution=30",
+        "--steps_per_epoch=100",
+        "--steps_per_execution=30",
+    ),
     "no steps": ("--train_steps=0", "--train_steps=0"),
     "no batch": ("--batch_size=0", "--batch_size=0"),
     "too few classes": ("--num_classes=3", "--num_classes=3", "10 classes"),

@@ -92,6 +92,26 @@ def test_xla_trains_the_same(option, digits):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
+def test_steps_without_python_between_them_are_the_same_steps(option, digits):
+    weights, seen = [], []
+    for steps_per_execution in (1, 4):
+        model = make_model(option)
+        model.compile(
+            model.optimizer,
+            jit_compile=False,
+            steps_per_execution=steps_per_execution,
+        )
+        history = model.fit(
+            digits[0][:64], batch_size=8, epochs=2, shuffle=False, verbose=0
+        )
+        weights.append(model.get_weights())
+        seen.append(history.history["loss"])
+    for one, four in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, four)
+    np.testing.assert_array_equal(*seen)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
 def test_validation_is_repeatable_and_changes_nothing(option, digits):
     model = make_model(option)
     train(model, digits[0][:32], 2)

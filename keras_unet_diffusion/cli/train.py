@@ -73,9 +73,8 @@ def train(values):
     dataset, validation_data = _datasets(values, source, network, done)
     if done:
         model = load_model(checkpoint_path(workdir, done))
-        # A file does not say whether XLA compiles; the flag does.
-        jit_compile = JIT_COMPILE[values.jit_compile]
-        model.compile(model.optimizer, jit_compile=jit_compile)
+        # A file does not say how steps are run; the flags do.
+        model.compile(model.optimizer, **_execution(values))
         network = model.network
         print(f"Going on after step {done:,}.")
     else:
@@ -272,11 +271,15 @@ def _build_model(values, network):
             warmup_target=values.learning_rate,
             warmup_steps=values.warmup_steps,
         )
-    model.compile(
-        keras.optimizers.Adam(learning_rate),
-        jit_compile=JIT_COMPILE[values.jit_compile],
-    )
+    model.compile(keras.optimizers.Adam(learning_rate), **_execution(values))
     return model
+
+
+def _execution(values):
+    return {
+        "jit_compile": JIT_COMPILE[values.jit_compile],
+        "steps_per_execution": values.steps_per_execution,
+    }
 
 
 def _callbacks(workdir, values, num_columns):

@@ -48,7 +48,15 @@ TIMES = {
 }
 JIT_COMPILE = {"auto": "auto", "true": True, "false": False}
 # A run may go on under another value of these.
-MAY_CHANGE = ("workdir", "train_steps", "flagfile", "help", "h", "undefok")
+MAY_CHANGE = (
+    "workdir",
+    "train_steps",
+    "steps_per_execution",
+    "flagfile",
+    "help",
+    "h",
+    "undefok",
+)
 
 
 def define_flags(values):
@@ -202,6 +210,13 @@ def _define_training_flags(to):
     flags.DEFINE_integer(
         "steps_per_epoch", 100, "Steps between two lines of the log.", **to
     )
+    flags.DEFINE_integer(
+        "steps_per_execution",
+        1,
+        "Steps that a GPU takes without waiting for Python; the result is the "
+        "same.",
+        **to,
+    )
     flags.DEFINE_float("learning_rate", 2e-3, "Of Adam.", **to)
     flags.DEFINE_integer(
         "warmup_steps", 100, "Steps until the full learning rate.", **to
@@ -242,10 +257,14 @@ def _define_training_flags(to):
 def check_flags(values):
     """Raises a `ValueError` for numbers that do not fit together."""
     values.steps_per_epoch = min(values.steps_per_epoch, values.train_steps)
+    values.steps_per_execution = min(
+        values.steps_per_execution, values.steps_per_epoch
+    )
     for name in (
         "batch_size",
         "train_steps",
         "steps_per_epoch",
+        "steps_per_execution",
         "sample_epochs",
         "checkpoint_epochs",
     ):
@@ -254,12 +273,16 @@ def check_flags(values):
                 f"--{name} must be at least 1. Received: "
                 f"--{name}={values[name].value}. Pass a positive whole number."
             )
-    if values.train_steps % values.steps_per_epoch:
-        raise ValueError(
-            "--train_steps must be a multiple of --steps_per_epoch. Received: "
-            f"--train_steps={values.train_steps} and --steps_per_epoch="
-            f"{values.steps_per_epoch}. Change one of them."
-        )
+    for whole, part in (
+        ("train_steps", "steps_per_epoch"),
+        ("steps_per_epoch", "steps_per_execution"),
+    ):
+        if values[whole].value % values[part].value:
+            raise ValueError(
+                f"--{whole} must be a multiple of --{part}. Received: "
+                f"--{whole}={values[whole].value} and --{part}="
+                f"{values[part].value}. Change one of them."
+            )
     is_rate = math.isfinite(values.learning_rate) and values.learning_rate > 0
     if not is_rate or values.warmup_steps < 0:
         raise ValueError(
