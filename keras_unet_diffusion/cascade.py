@@ -73,6 +73,10 @@ class Cascade:
         labels=None,
         num_steps=50,
         seed=None,
+        sampler="ddim",
+        guidance_scale=1.0,
+        guidance=None,
+        image_size=None,
         num_frames=None,
         **options,
     ):
@@ -84,8 +88,14 @@ class Cascade:
                 take labels.
             num_steps: int, or one for each model.
             seed: see `DiffusionModel.generate`; each model's noise is its own.
+            sampler: see `DiffusionModel.generate`, or one for each model.
+            guidance_scale: likewise.
+            guidance: likewise.
+            image_size: int. Pixels of the first model's images, if it makes
+                images of any size.
             num_frames: see `DiffusionModel.generate`; of the last model.
-            **options: see `DiffusionModel.generate`, the same for all.
+            **options: `batch_size` and `verbose` of
+                `DiffusionModel.generate`, the same for all.
 
         Returns:
             The last model's images, see `DiffusionModel.generate`.
@@ -93,24 +103,48 @@ class Cascade:
         Raises:
             ValueError: an argument is out of range.
         """
-        if np.shape(num_steps) not in ((), (len(self.models),)):
-            raise ValueError(
-                f"A cascade of {len(self.models)} models takes one number of "
-                f"steps, or {len(self.models)}. Received: num_steps="
-                f"{num_steps}. Pass a number for each model."
+        of_each = {
+            name: self._of_each(name, value)
+            for name, value in (
+                ("num_steps", num_steps),
+                ("sampler", sampler),
+                ("guidance_scale", guidance_scale),
+                ("guidance", guidance),
             )
-        all_steps = np.broadcast_to(num_steps, len(self.models))
+        }
         images = None
         for number, model in enumerate(self.models):
             is_last = number + 1 == len(self.models)
+            if images is not None:
+                image_size = _enlarged_size(model, images)
             images = model.generate(
                 num_images,
                 labels=labels if takes_labels(model.ema_network) else None,
-                num_steps=int(all_steps[number]),
                 # The same numbers would else begin images of every size.
                 seed=None if seed is None else (seed + number) % 2**63,
                 low_resolution_images=images,
+                image_size=image_size,
                 num_frames=num_frames if is_last else None,
+                **{name: values[number] for name, values in of_each.items()},
                 **options,
             )
         return images
+
+    def _of_each(self, name, value):
+        """An option of each model, of one for all or a sequence."""
+        if not isinstance(value, list | tuple | np.ndarray):
+            return [value] * len(self.models)
+        if len(value) != len(self.models):
+            raise ValueError(
+                f"A cascade of {len(self.models)} models takes one {name} for "
+                f"all, or {len(self.models)}. Received: {name}={value}. Pass "
+                "one for each model."
+            )
+        return list(value)
+
+
+def _enlarged_size(model, images):
+    """Pixels of what a model makes of images, None if it knows one size."""
+    if network_image_shape(model.ema_network)[0] is not None:
+        return None
+    return images.shape[1] * model.ema_network.super_resolution_factor

@@ -1,33 +1,37 @@
-"""Sampling that begins with images: to vary, complete, invert and mix them."""
+"""Sampling that begins with images: to vary and to complete them."""
 
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
 
-from keras_unet_diffusion.generation import LOOP_DTYPE
-from keras_unet_diffusion.network_calls import takes_labels
-from keras_unet_diffusion.samplers import (
-    DDIM,
-    LinspaceGrid,
-    TrailingGrid,
-    make_sampler,
-)
+from keras_unet_diffusion.generation_request import path_ratios
+from keras_unet_diffusion.given_images import GivenImages
 
 
-class EditingMethods:
-    """The methods of `DiffusionModel` that are given images.
+class EditingMethods(GivenImages):
+    """The methods of `DiffusionModel` that change given images.
 
     Whoever inherits has `ema_network`, `process` and a `generator`.
     """
 
-    def image_to_image(self, images, strength=0.5, num_frames=None, **options):
+    def image_to_image(
+        self,
+        images,
+        strength=None,
+        noise_level=None,
+        num_frames=None,
+        **options,
+    ):
         """Makes variations of images: noise is added, and taken away again.
 
         Args:
             images: `(num_images, height, width, channels)`, pixels in [-1, 1].
             strength: float in (0, 1]. Share of the steps that are taken, so
                 how much noise is added; 1 leaves next to nothing of the image.
+                None for 0.5, or for what `noise_level` says.
+            noise_level: float > 0, or None. In place of `strength`: the noise
+                per image, sigma / alpha, at most; the first step of the grid
+                with no more begins.
             num_frames: see `generate`; the first is the noisy image.
             **options: see `generate`; a network with labels needs `labels`.
 
@@ -46,16 +50,21 @@ class EditingMethods:
         Reference:
             Meng et al. 2022, "SDEdit", algorithm 1. Differences: none.
         """
-        images = self._checked(images)
-        if not 0 < strength <= 1:
-            raise ValueError(
-                "strength is the share of the steps that are taken. Received: "
-                f"strength={strength}. Pass a number above 0 and up to 1."
-            )
+        images = self.checked_images(images)
         generator = self.generator
-        request = self._request(images, **options)
-        steps_taken = max(1, round(strength * request.num_steps))
-        skipped_steps = request.num_steps - steps_taken
+        request = self.request_for(images, **options)
+        if noise_level is None:
+            strength = 0.5 if strength is None else strength
+            skipped_steps = _skipped_by_strength(request, strength)
+        elif strength is None:
+            skipped_steps = _skipped_by_noise(
+                request, self.process.schedule, noise_level
+            )
+        else:
+            raise ValueError(
+                "strength and noise_level say the same thing. Received: "
+                f"strength={strength} and noise_level={noise_level}. Pass one."
+            )
         request = dataclasses.replace(request, skipped_steps=skipped_steps)
         point = generator.point(request, skipped_steps)
 
@@ -97,7 +106,7 @@ class EditingMethods:
         Reference:
             Lugmayr et al. 2022, "RePaint", algorithm 1; see `RePaint`.
         """
-        images = self._checked(images)
+        images = self.checked_images(images)
         mask = np.asarray(mask, "float64")
         if mask.shape not in (images.shape[:3], images.shape[1:3]):
             raise ValueError(
@@ -120,7 +129,7 @@ class EditingMethods:
             )
         mask = np.broadcast_to(mask, images.shape[:3])[..., None]
         generator = self.generator
-        request = self._request(images, **options)
+        request = self.request_for(images, **options)
         task = dataclasses.replace(
             request.task, num_resamples=int(num_resamples)
         )
@@ -132,185 +141,27 @@ class EditingMethods:
 
         return generator.run(request, noise, num_frames)
 
-    def invert(self, images, sampler=None, **options):
-        """Finds the noise from which a deterministic sampler makes images.
 
-        Args:
-            images: `(num_images, height, width, channels)`, pixels in [-1, 1].
-            sampler: `DDIM()`, `Euler()` or `Heun()`, None for the first. Its
-                estimates are not bounded.
-            **options: see `generate`; more `num_steps` give a more exact
-                inverse. A network with labels needs `labels`.
-
-        Returns:
-            float32 array of the shape of `images`, to be given to `decode`.
-
-        Raises:
-            ValueError: the sampler is stochastic, or remembers steps.
-
-        Example:
-
-        ```python
-        again = model.decode(model.invert(photos))
-        ```
-
-        Reference:
-            Song et al. 2021, "Denoising Diffusion Implicit Models", section
-            4.3. Differences: starts at the smallest noise level of the grid,
-            where the image is taken as it is, instead of at none.
-        """
-        images = self._checked(images)
-        generator = self.generator
-        request = self._request(
-            images, sampler=_reversible(sampler), seed=0, **options
-        )
-        task = dataclasses.replace(request.task, inverts=True)
-        alpha = generator.point(request, request.num_steps).alpha
-
-        def all_but_clean(first, count):
-            return alpha * images[first : first + count]
-
-        noise = generator.run(
-            dataclasses.replace(request, task=task), all_but_clean
-        )
-        one = tf.ones((), LOOP_DTYPE)
-        return noise / np.float32(generator.scaled(request, one))
-
-    def decode(self, noise, sampler=None, **options):
-        """Makes images of given noise, such as `invert` finds.
-
-        Args:
-            noise: `(num_images, height, width, channels)`, standard normal.
-            sampler: see `invert`.
-            **options: see `generate`. A network with labels needs `labels`.
-
-        Returns:
-            float32 array of the shape of `noise`.
-
-        Raises:
-            ValueError: see `invert`.
-
-        Example:
-
-        ```python
-        images = model.decode(np.random.standard_normal((4, 32, 32, 3)))
-        ```
-        """
-        noise = self._checked(noise)
-        generator = self.generator
-        request = self._request(
-            noise, sampler=_reversible(sampler), seed=0, **options
-        )
-        alpha = generator.point(request, request.num_steps).alpha
-
-        def noisy(first, count):
-            part = tf.constant(noise[first : first + count])
-            return generator.scaled(request, part)
-
-        return generator.run(request, noisy) / np.float32(alpha)
-
-    def interpolate(self, first, second, num_images, **options):
-        """Makes images between two images, or two noises, along an arc.
-
-        Args:
-            first: `(height, width, channels)`, pixels in [-1, 1].
-            second: likewise.
-            num_images: int >= 2, both ends included.
-            **options: see `invert`; of `labels` one for all.
-
-        Returns:
-            float32 array `(num_images, height, width, channels)`.
-
-        Raises:
-            ValueError: an argument is out of range.
-
-        Example:
-
-        ```python
-        images = model.interpolate(photos[0], photos[1], num_images=8)
-        ```
-
-        Reference:
-            Song et al. 2021, section 5.3 and appendix D.5 (spherical).
-            Differences: the ends are images, inverted.
-        """
-        if num_images < 2:
-            raise ValueError(
-                "Both ends are included. Received: num_images="
-                f"{num_images}. Pass at least 2."
-            )
-        ends = self.invert(np.stack([first, second]), **options)
-        noise = spherical(*ends, np.linspace(0, 1, num_images))
-        return self.decode(noise, **options)
-
-    def _request(self, images, labels=None, **options):
-        if labels is None and takes_labels(self.ema_network):
-            raise ValueError(
-                "The network must be told what given images show. Received: "
-                "labels=None. Pass a label for all of them, or one for each."
-            )
-        return self.generator.request(len(images), labels=labels, **options)
-
-    def _checked(self, images):
-        images = np.asarray(images, LOOP_DTYPE)
-        if images.ndim != 4 or not len(images):
-            raise ValueError(
-                "Images have the shape (num_images, height, width, channels). "
-                f"Received: images of shape {images.shape}. For a single one "
-                "pass image[None]."
-            )
-        shape = self.ema_network.input["noisy_images"].shape[1:]
-        stride = getattr(self.ema_network, "total_stride", 1)
-        pairs = zip(shape, images.shape[1:], strict=True)
-        fits = all(size in (None, given) for size, given in pairs)
-        if not fits or any(size % stride for size in images.shape[1:3]):
-            raise ValueError(
-                f"The network takes images of shape {tuple(shape)}, height and "
-                f"width multiples of {stride}. Received: images of shape "
-                f"{images.shape[1:]}. Resize them."
-            )
-        return images
-
-
-def _reversible(sampler):
-    """The same sampler from one noisy point to another, without bounds."""
-    sampler = DDIM() if sampler is None else make_sampler(sampler)
-    remembers = sampler.init(tf.zeros((1, 1, 1, 1), LOOP_DTYPE))
-    if sampler.is_stochastic or remembers or sampler.compat != "paper":
+def _skipped_by_strength(request, strength):
+    """First steps to leave out so that a share of them is taken."""
+    steps_taken = round(strength * request.num_steps)
+    if not 0 < strength <= 1 or not steps_taken:
         raise ValueError(
-            "Only deterministic samplers of one step, as published, can be run "
-            f"backwards. Received: sampler={sampler!r}. Pass DDIM(), Euler() "
-            "or Heun()."
+            "strength is the share of the steps that are taken, at least one. "
+            f"Received: strength={strength} of {request.num_steps} steps. Pass "
+            "a number above 0 and up to 1, or more steps."
         )
-    # A trailing grid ends far from the image, a linear one next to it.
-    is_trailing = sampler.usual_grid == TrailingGrid()
-    usual_grid = LinspaceGrid() if is_trailing else sampler.usual_grid
-    return dataclasses.replace(
-        sampler,
-        grid=sampler.grid or usual_grid,
-        thresholding=None,
-        final_denoising=False,
-    )
+    return request.num_steps - steps_taken
 
 
-def spherical(first, second, shares):
-    """Interpolates along the great circle between two noises.
-
-    Args:
-        first: `(height, width, channels)`.
-        second: likewise.
-        shares: numbers from 0, `first`, to 1, `second`.
-
-    Returns:
-        `(len(shares), height, width, channels)`. Shoemake 1985 ("slerp").
-    """
-    cosine = np.vdot(first, second) / (
-        np.linalg.norm(first) * np.linalg.norm(second)
-    )
-    angle = np.arccos(np.clip(cosine, -1, 1))
-    shares = np.reshape(shares, (-1, 1, 1, 1))
-    if np.sin(angle) < 1e-6:  # the same direction: a straight line
-        return (1 - shares) * first + shares * second
-    return (
-        np.sin((1 - shares) * angle) * first + np.sin(shares * angle) * second
-    ) / np.sin(angle)
+def _skipped_by_noise(request, schedule, noise_level):
+    """First steps to leave out: those that begin with more noise."""
+    ratios = path_ratios(schedule, request.task.sampler, request.num_steps)
+    most, least = ratios[0], ratios[request.num_steps - 1]
+    if not least <= noise_level <= most:
+        raise ValueError(
+            "noise_level is the noise per image, sigma / alpha, to begin with. "
+            f"Received: noise_level={noise_level}. Pass a number from "
+            f"{least:.4g} to {most:.4g}, where the first and last steps begin."
+        )
+    return int(np.argmax(ratios <= noise_level))

@@ -1,5 +1,6 @@
 """Images from a network: compiled sampling loops, kept and run in pieces."""
 
+import collections
 import itertools
 
 import numpy as np
@@ -7,6 +8,7 @@ import tensorflow as tf
 
 from keras_unet_diffusion import noise as random_numbers
 from keras_unet_diffusion.generation_request import make_request
+from keras_unet_diffusion.guidance import AutoGuidance
 from keras_unet_diffusion.network_calls import (
     NetworkCalls,
     network_function,
@@ -24,6 +26,8 @@ from keras_unet_diffusion.samplers import (
 
 # Of x_t in the loops; networks are called in float32.
 LOOP_DTYPE = "float64"
+# Compiled loops that a generator keeps: those of guidance hold networks.
+_MOST_FUNCTIONS = 32
 
 
 def sampling_loop(network, process, task, function=None):
@@ -117,7 +121,7 @@ class ImageGenerator:
         self.network = network
         self.process = process
         self.jit_compile = jit_compile
-        self.functions = {}
+        self.functions = collections.OrderedDict()
         self._network_functions = {}
 
     def generate(
@@ -200,6 +204,7 @@ class ImageGenerator:
             `num_frames` also one of shape `(num_frames, num_images, height,
             width, channels)`, from noise to image.
         """
+        self._check_begin(request)
         stops = request.stops(num_frames)
         progress = Progress(request)
         batches = []
@@ -220,6 +225,22 @@ class ImageGenerator:
             batches.append(np.stack([x.numpy() for x in wanted]))
         frames = np.concatenate(batches, axis=1).astype("float32")
         return frames[-1] if num_frames is None else (frames[-1], frames)
+
+    def _check_begin(self, request):
+        """Where there is no image, some predictions say nothing of it."""
+        if request.task.inverts:
+            return
+        point = self.point(request, request.skipped_steps)
+        prediction = self.process.prediction
+        a, b = prediction.coefficients(point.alpha, point.sigma)
+        if float(point.alpha * b - point.sigma * a) == 0:
+            raise ValueError(
+                "The network says nothing of the image where there is noise "
+                f"alone, and sampling begins there. Received: {prediction!r} "
+                f"with {self.process.schedule!r} and the grid "
+                f"{request.task.sampler.used_grid!r}. Train with "
+                "VelocityPrediction(), or sample on a KarrasGrid()."
+            )
 
     def _inputs(self, request, x_t, first, count):
         arrays = {
@@ -256,7 +277,24 @@ class ImageGenerator:
             self.functions[key] = tf.function(
                 loop, autograph=False
             ).get_concrete_function(signature)
+        self.functions.move_to_end(key)
+        if len(self.functions) > _MOST_FUNCTIONS:
+            self._forget_oldest()
         return self.functions[key]
+
+    def _forget_oldest(self):
+        self.functions.popitem(last=False)
+        guides = [
+            task.guidance.network
+            for task, _ in self.functions
+            if isinstance(task.guidance, AutoGuidance)
+        ]
+        used = {id(network) for network in (self.network, *guides)}
+        self._network_functions = {
+            key: function
+            for key, function in self._network_functions.items()
+            if key in used
+        }
 
     def _network_function(self, network):
         """The one compiled function of a network."""

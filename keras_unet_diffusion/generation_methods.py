@@ -2,10 +2,11 @@
 
 from keras_unet_diffusion.editing import EditingMethods
 from keras_unet_diffusion.generation import ImageGenerator
+from keras_unet_diffusion.inversion import InversionMethods
 from keras_unet_diffusion.likelihood import bits_per_dimension
 
 
-class GenerationMethods(EditingMethods):
+class GenerationMethods(EditingMethods, InversionMethods):
     """The methods of `DiffusionModel` that sample.
 
     Whoever inherits has `ema_network`, `process`, `jit_compile` and a dict
@@ -52,7 +53,9 @@ class GenerationMethods(EditingMethods):
 
         Returns:
             float32 numpy array `(num_images, height, width, channels)`, pixels
-            in [-1, 1]; `keras_unet_diffusion.data.to_uint8` makes bytes. With
+            about in [-1, 1]: only a sampler with `thresholding`, as `DDIM` and
+            `DDPM` have by default, bounds them.
+            `keras_unet_diffusion.data.to_uint8` clips and makes bytes. With
             `num_frames` a pair: the images, and `(num_frames, num_images,
             height, width, channels)` from noise to image.
 

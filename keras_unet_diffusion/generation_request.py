@@ -5,18 +5,22 @@ import secrets
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_unet_diffusion.guidance import (
+    AutoGuidance,
     ClassifierFreeGuidance,
     ClassifierGuidance,
     Guidance,
 )
 from keras_unet_diffusion.network_calls import (
     has_null_label,
+    input_names,
+    network_image_shape,
     num_labels,
     takes_labels,
 )
-from keras_unet_diffusion.samplers import make_sampler
+from keras_unet_diffusion.samplers import Path, make_sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +117,7 @@ def make_request(
         num_images=num_images, num_steps=num_steps, batch_size=batch_size
     )
     sampler = make_sampler(sampler)
+    sampler.check_schedule(process.schedule)
     _check_steps(process.schedule, sampler, num_steps)
     seed = secrets.randbits(63) if seed is None else seed
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
@@ -158,23 +163,44 @@ def _check_counts(**counts):
 
 
 def _check_steps(schedule, sampler, num_steps):
-    if schedule.num_timesteps is None:
-        return
-    # The network is asked at each step's beginning, and the last must end at
-    # another of the schedule's times or at the clean image.
-    most = schedule.num_timesteps - (not sampler.final_denoising)
-    if num_steps > most:
+    if schedule.num_timesteps is not None:
+        # The network is asked at each step's beginning, and the last must end
+        # at another of the schedule's times or at the clean image.
+        most = schedule.num_timesteps - (not sampler.final_denoising)
+        if num_steps > most:
+            raise ValueError(
+                f"The schedule has {schedule.num_timesteps} steps. Received: "
+                f"num_steps={num_steps}. Pass a number from 1 to {most}."
+            )
+    if (np.diff(path_ratios(schedule, sampler, num_steps)) >= 0).any():
         raise ValueError(
-            f"The schedule has {schedule.num_timesteps} steps. Received: "
-            f"num_steps={num_steps}. Pass a number from 1 to {most}."
+            "Two steps of the grid coincide, and solvers divide by what lies "
+            f"between. Received: num_steps={num_steps}, sampler={sampler!r}. "
+            "Pass fewer steps, or another grid."
         )
 
 
+def path_ratios(schedule, sampler, num_steps):
+    """Noise per image, sigma / alpha, where steps begin and the last ends.
+
+    Args:
+        schedule: a `Schedule`.
+        sampler: a `Sampler`.
+        num_steps: int.
+
+    Returns:
+        float64 array `(num_steps + 1,)`; infinite where there is no image.
+    """
+    path = Path(schedule, sampler, tf.constant(num_steps), "float64")
+    return np.asarray(path(tf.range(num_steps + 1)).noise_ratio)
+
+
 def _check_guidance(network, scale, guidance):
-    if not np.isfinite(scale) or scale < 0:
+    is_number = isinstance(scale, int | float | np.number)
+    if not is_number or not np.isfinite(scale) or scale < 0:
         raise ValueError(
             "guidance_scale is a number, 1 for no guidance and more for "
-            f"more. Received: guidance_scale={scale}. Pass for example "
+            f"more. Received: guidance_scale={scale!r}. Pass for example "
             "2.0."
         )
     if guidance is not None and not isinstance(guidance, Guidance):
@@ -190,18 +216,39 @@ def _check_guidance(network, scale, guidance):
             "without one. Train it with UNet(null_label='learned') and "
             "label_dropout=0.1, or pass another guidance."
         )
+    if isinstance(guidance, AutoGuidance):
+        _check_guide(network, guidance.network)
+
+
+def _check_guide(network, guide):
+    told, known = input_names(guide), input_names(network)
+    shapes = [network_image_shape(x) for x in (network, guide)]
+    pairs = zip(*shapes, strict=True)
+    fits = all(None in pair or pair[0] == pair[1] for pair in pairs)
+    if told <= known and fits:
+        return
+    raise ValueError(
+        "A guide makes images of the same size and is told no more than the "
+        f"network. Received: a guide of images {shapes[1]} that takes "
+        f"{', '.join(sorted(told))} for a network of images {shapes[0]} that "
+        f"takes {', '.join(sorted(known))}. Pass an earlier or smaller version "
+        "of the network."
+    )
 
 
 def _labels(network, num_images, labels, guidance):
+    num_classes = upper = None
     if takes_labels(network):
         num_classes = getattr(network, "num_classes", None)
         upper = num_labels(network)
-    elif isinstance(guidance, ClassifierGuidance):
-        # The classifier needs labels even where the network takes none.
-        num_classes = upper = guidance.classifier.output.shape[-1]
-    elif labels is None:
+    if isinstance(guidance, ClassifierGuidance):
+        # It needs labels even where the network takes none.
+        known = guidance.classifier.output.shape[-1]
+        num_classes = min(num_classes or known, known)
+        upper = min(upper or known, known)
+    elif not takes_labels(network) and labels is None:
         return None
-    else:
+    elif not takes_labels(network):
         raise ValueError(
             f"The network takes no labels. Received: labels={labels}. Leave "
             "labels out."

@@ -155,7 +155,8 @@ class AutoGuidance(Guidance):
     Needs no null label. Costs the guide's calls.
 
     Args:
-        network: the guide, a network with the same inputs and prediction.
+        network: the guide, trained with the same process; its inputs are the
+            network's, or some of them.
         interval: see `Guidance`.
 
     Raises:

@@ -53,8 +53,9 @@ def bits_per_dimension(
             [-1, 1].
         labels: `(num_images,)`, for a network with labels.
         method: "variational" or "flow".
-        num_steps: int >= 2. None for all of the schedule's steps with
-            "variational", for 100 with "flow".
+        num_steps: int >= 2, with "variational" at most the schedule's. None
+            for all of the schedule's steps with "variational", for 100 with
+            "flow".
         variance: of "variational" alone, see
             `variational_bits_per_dimension`.
         num_probes: int >= 1, of "flow" alone. More make its estimate less
@@ -66,7 +67,8 @@ def bits_per_dimension(
         float64 numpy array `(num_images,)`.
 
     Raises:
-        ValueError: an argument is out of range, or images are no bytes.
+        ValueError: an argument is out of range or does not fit the network,
+            or images are no bytes.
 
     Example:
 
@@ -92,16 +94,16 @@ def bits_per_dimension(
                 f"{name} is too small. Received: {name}={value}. Pass at "
                 "least 2 steps, 1 probe and 1 image."
             )
-    if takes_labels(network) != (labels is not None):
-        needs = "needs" if labels is None else "takes no"
-        raise ValueError(
-            f"The network {needs} labels. Received: labels={labels}. Pass "
-            "the label of each image to a network with labels, and to no "
-            "other."
-        )
+    _check_network(network, labels, len(images))
     if method == "variational":
         measure = _variational(process.schedule, num_steps, variance)
     elif method == "flow":
+        if variance is not None:
+            raise ValueError(
+                "The flow has no steps with a variance. Received: method="
+                f"'flow', variance={variance!r}. Leave variance out, or pass "
+                "method='variational'."
+            )
         measure = _flow(process.schedule, num_steps or 100, num_probes)
     else:
         raise ValueError(
@@ -250,6 +252,29 @@ def basis_probes(x_0):
     # Traces are averaged over the probes, hence the root.
     basis = math.sqrt(size) * np.eye(size)
     return [tf.constant(x.reshape(1, *shape), x_0.dtype) for x in basis]
+
+
+def _check_network(network, labels, num_images):
+    """Raises a `ValueError` unless images and labels are all it needs."""
+    if "low_resolution_images" in network.input:
+        raise ValueError(
+            "Likelihoods are of networks that make images from noise alone. "
+            "Received: a network that takes low_resolution_images. Pass one "
+            "without super_resolution_factor."
+        )
+    if takes_labels(network) != (labels is not None):
+        needs = "needs" if labels is None else "takes no"
+        raise ValueError(
+            f"The network {needs} labels. Received: labels={labels}. Pass "
+            "the label of each image to a network with labels, and to no "
+            "other."
+        )
+    if labels is not None and np.shape(labels) != (num_images,):
+        raise ValueError(
+            "Each image has one label. Received: labels of shape "
+            f"{np.shape(labels)} for {num_images} images. Pass labels of the "
+            f"shape ({num_images},)."
+        )
 
 
 def _variational(schedule, num_steps, variance):

@@ -145,8 +145,13 @@ class NetworkCalls:
     others: dict = dataclasses.field(default_factory=dict)
 
     def after(self, x_0):
-        """The same calls, told what was estimated before."""
-        others = self.others | {"previous_estimate": x_0}
+        """The same calls, told what was estimated before.
+
+        Bounded to [-1, 1], as in training, whatever bounds the sampler's
+        estimates.
+        """
+        bounded = tf.clip_by_value(x_0, -1.0, 1.0)
+        others = self.others | {"previous_estimate": bounded}
         return dataclasses.replace(self, others=others)
 
     def conditional(self, x_t, point):

@@ -20,6 +20,9 @@ _SELF_CONDITIONED = 0.5
 class Objective:
     """Draws times and noise, and weighs the error of the network's prediction.
 
+    A self-conditioning network trains on its own estimates for half of the
+    images, bounded to [-1, 1] as in sampling.
+
     Args:
         process: a `DiffusionProcess`.
         label_dropout: float in [0, 1). Share of the labels that are replaced
@@ -61,7 +64,7 @@ class Objective:
                 "from 0 up to 1; 0.1 is usual."
             )
         for name in ("offset_noise", "low_resolution_noise"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(
                     f"{name} is a deviation. Received: {name}="
                     f"{getattr(self, name)}. Pass 0 for none; 0.1 is usual."
@@ -140,6 +143,9 @@ class Objective:
         if "previous_estimate" in network.input:
             first = self.process.outputs(predict())[0]
             estimate = self.process.split(x_t, tf.stop_gradient(first), t)[0]
+            # As sampling tells it: an estimate at high noise may be of any
+            # size.
+            estimate = tf.clip_by_value(estimate, -1.0, 1.0)
             is_told = _uniform(seeds, num_images) < _SELF_CONDITIONED
             is_told = tf.reshape(is_told, (-1, 1, 1, 1))
             estimate = tf.where(is_told, estimate, 0.0)

@@ -47,6 +47,7 @@ STOCHASTIC = [
     Heun(churn=10),
     DPMSolverPP(order=1, stochastic=True),
     DPMSolverPP(order=2, stochastic=True),
+    DPMSolverPP(order=3, stochastic=True),
 ]
 
 

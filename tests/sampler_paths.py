@@ -16,6 +16,10 @@ class FixedPath:
     times: tuple
     num_steps: int
 
+    @property
+    def total_steps(self):
+        return self.num_steps
+
     def __call__(self, i):
         return self.schedule.point(np.float64(self.times[int(i)]))
 

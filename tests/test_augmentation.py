@@ -134,17 +134,28 @@ def test_between_pixels_it_is_cubic_convolution():
 
 def test_each_change_is_made_with_its_probability():
     drawn = draw(20_000, 0.2)
-    # Five standard deviations of a share of 20,000.
-    tolerance = 5 * (0.2 * 0.8 / 20_000) ** 0.5
+    # Five standard deviations of a share of 20,000, at most a half.
+    tolerance = 5 * (0.25 / 20_000) ** 0.5
     is_made = drawn != 0
-    # A flip that is considered is made half of the time.
-    shares = [0.1, 0.1, *[0.2] * 6]
+    # A flip that is considered is made half of the time, and that from left
+    # to right is considered always.
+    shares = [0.5, 0.1, *[0.2] * 6]
     np.testing.assert_allclose(is_made.mean(axis=0), shares, atol=tolerance)
     np.testing.assert_array_equal(is_made[:, 4], is_made[:, 5])
     np.testing.assert_array_equal(is_made[:, 6], is_made[:, 7])
     # Different changes are drawn apart.
     both = (is_made[:, 2] & is_made[:, 3]).mean()
     assert both == pytest.approx(0.04, abs=tolerance)
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.12, 1.0])
+def test_half_of_all_images_are_mirrored_however_few_are_changed(probability):
+    # EDM's recipe: AugmentPipe(p=0.12, xflip=1e8, yflip=1, ...) considers
+    # what is more likely than 1.
+    mirrored = draw(20_000, probability)[:, 0]
+    # Five standard deviations of a share of 20,000.
+    tolerance = 5 * (0.25 / 20_000) ** 0.5
+    assert mirrored.mean() == pytest.approx(0.5, abs=tolerance)
 
 
 def test_the_labels_tell_the_change():

@@ -31,7 +31,7 @@ def small_model(size=2, labels=False):
 
 def enlarging_model(size=2, factor=2):
     """Enlarges images, whatever the noise."""
-    large = size * factor
+    large = None if size is None else size * factor
     inputs = {
         "noisy_images": keras.Input((large, large, 1), name="noisy_images"),
         "noise_level": keras.Input((), name="noise_level"),
@@ -106,3 +106,34 @@ def test_a_cascade_needs_a_number_of_steps_for_each_model():
     cascade = Cascade([small_model(), enlarging_model()])
     with pytest.raises(ValueError, match=r"num_steps=\(1, 2, 3\)"):
         cascade.generate(1, num_steps=(1, 2, 3))
+
+
+def test_each_model_may_have_its_own_sampler_and_guidance():
+    calls = []
+
+    class Recorded(DiffusionModel):
+        def generate(self, num_images, **options):
+            calls.append(options)
+            return super().generate(num_images, **options)
+
+    def recorded(model):
+        return Recorded(model.network, model.process)
+
+    cascade = Cascade([recorded(small_model()), recorded(enlarging_model())])
+    cascade.generate(
+        2, num_steps=2, seed=0, sampler=("ddpm", "ddim"), guidance_scale=[1, 1]
+    )
+    assert [options["sampler"] for options in calls] == ["ddpm", "ddim"]
+    with pytest.raises(ValueError, match=r"sampler=\('ddim',\)"):
+        cascade.generate(1, sampler=("ddim",))
+
+
+@pytest.mark.parametrize("sizes", [(None, None), (None, 3), (3, None)])
+def test_models_of_any_size_are_told_theirs(sizes):
+    first, second = sizes
+    large = enlarging_model(second)
+    large.ema_network.super_resolution_factor = 2
+    cascade = Cascade([small_model(first), large])
+    image_size = 3 if first is None else None
+    images = cascade.generate(2, num_steps=2, image_size=image_size)
+    assert images.shape == (2, 6, 6, 1)

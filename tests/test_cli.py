@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ from command_fixtures import (
 )
 from PIL import Image
 
-from keras_unet_diffusion.cli import sample, train
+from keras_unet_diffusion.cli import convert, sample, train
 from keras_unet_diffusion.training import load_model
 
 
@@ -46,6 +47,18 @@ def test_python_m_shows_the_same_help_as_the_command(name, command):
     assert done.returncode == 0
     assert done.stdout == command(COMMANDS[name], "--help").out
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", [*COMMANDS.values(), convert])
+def test_the_module_of_a_command_run_by_itself_is_the_command(
+    module, command, monkeypatch, capsys
+):
+    expected = command(module, "--help").out
+    monkeypatch.setattr(sys, "argv", ["kud", "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(module.__file__, run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out == expected
 
 
 # Flags after the short ones, and what the one line must hold.
@@ -196,29 +209,65 @@ SAMPLE_ERRORS = {
     "negative label": ("--labels=-1", "0 to 9", "-1"),
     "too few labels": ("--labels=1,2", "(2,)"),
     "no labels": ("--labels=", "(0,)"),
-    "no images": ("--num_images=0", "num_images=0"),
+    "no images": ("--num_images=0", "--num_images=0"),
+    "no images of some": (
+        "--labels=1 --images={image} --num_images=-2",
+        "--num_images=-2",
+    ),
     "no steps": ("--num_steps=0", "num_steps=0"),
     "too many steps": ("--num_steps=1001", "num_steps=1001", "1000"),
     "no batch": ("--batch_size=0", "batch_size=0"),
     "negative seed": ("--seed=-1", "seed=-1"),
     "eta": ("--eta=2", "eta=2"),
     "guidance": ("--guidance_scale=2", "null label", "guidance_scale=2"),
-    "interval": ("--guidance_interval=low,5", "--guidance_interval=low,5"),
+    "interval": (
+        "--guidance_scale=2 --guidance_interval=low,5",
+        "--guidance_interval=low,5",
+    ),
+    "interval without scale": (
+        "--guidance_interval=0.2,5",
+        "--guidance_interval=0.2,5",
+        "--guidance_scale=2",
+    ),
+    "rescale without scale": (
+        "--guidance_scale=1 --guidance_rescale=0.7",
+        "--guidance_rescale=0.7",
+        "--guidance_scale=2",
+    ),
     "frames": ("--num_frames=1", "num_frames=1"),
     "guide without scale": ("--guide=run", "--guide=run", "guidance_scale=2"),
     "strength alone": ("--strength=0.5", "--strength=0.5", "--images"),
+    "noise level alone": ("--noise_level=1", "--noise_level=1", "--images"),
     "mask alone": ("--mask=a.png", "--mask=a.png", "--images"),
     "resamples alone": ("--num_resamples=2", "--num_resamples=2", "--mask"),
-    "missing images": ("--images=/none.png", "/none.png"),
+    "missing images": ("--labels=1 --images=/none.png", "directory: /none.png"),
     "enlarges nothing": (
         "--low_resolution_images={image}",
         "takes no low-resolution images",
     ),
-    "no labels of images": ("--images={image}", "labels=None"),
+    "no labels of images": (
+        "--images={image}",
+        "--images={image} without --labels",
+        "--labels=3",
+    ),
     "strength": ("--labels=1 --images={image} --strength=2", "strength=2"),
     "strength and mask": (
         "--labels=1 --images={image} --mask={image} --strength=1",
         "--strength=1",
+    ),
+    "noise level and mask": (
+        "--labels=1 --images={image} --mask={image} --noise_level=1",
+        "--noise_level=1",
+        "--mask={image}",
+    ),
+    "noise level and strength": (
+        "--labels=1 --images={image} --noise_level=1 --strength=0",
+        "--noise_level=1",
+        "--strength=0",
+    ),
+    "noise level": (
+        "--labels=1 --images={image} --noise_level=-1",
+        "noise_level=-1",
     ),
     "resamples": (
         "--labels=1 --images={image} --mask={image} --num_resamples=0",
@@ -255,10 +304,21 @@ def test_sample_says_in_one_line_which_number_is_wrong(
 ):
     # Loading takes a second and is not what is tested here.
     monkeypatch.setattr(sample, "load_diffusion_model", lambda path: loaded)
-    flags, *parts = SAMPLE_ERRORS[case]
     image, out = tmp_path / "image.png", tmp_path / "out"
     Image.new("L", (8, 8)).save(image)
-    flags = flags.format(image=image).split()
-    arguments = ["--checkpoint=run", f"--out={out}", *FEW_IMAGES, *flags]
+    flags, *parts = (x.format(image=image) for x in SAMPLE_ERRORS[case])
+    arguments = ["--checkpoint=run", f"--out={out}", *FEW_IMAGES]
+    arguments += flags.split()
     assert_one_line(command(sample, *arguments), *parts)
     assert os.listdir(tmp_path) == ["image.png"]
+
+
+@pytest.mark.parametrize("images", ["bad", "bad/bad_0.png"])
+def test_sample_offers_for_a_damaged_image_no_flag_that_it_lacks(
+    images, command, loaded, broken_places, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(sample, "load_diffusion_model", lambda path: loaded)
+    arguments = ["--checkpoint=run", f"--out={tmp_path / 'out'}", "--labels=1"]
+    result = command(sample, *arguments, f"--images={tmp_path / images}")
+    assert_one_line(result, "bad_0.png", "Repair or remove it.")
+    assert "on_bad_image" not in result.err

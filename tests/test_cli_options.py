@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from command_fixtures import SMALL, assert_one_line, files_under
 from conftest import SMALL as TINY
-from conftest import randomize
+from conftest import one_block_network, randomize
 from PIL import Image
 
 from keras_unet_diffusion import (
@@ -20,6 +20,8 @@ from keras_unet_diffusion import (
     FlowSchedule,
     LogitNormalTimes,
     LogNormalTimes,
+    MinSNRWeighting,
+    NoisePrediction,
     ShiftedSchedule,
     UNet,
     VelocityPrediction,
@@ -86,6 +88,112 @@ def test_sample_keeps_what_is_white_in_a_mask_and_makes_the_rest_anew(
         pixels = _pixels(out / "image_00000.png")
         distances.append(np.abs(pixels - originals[0].astype("int")).mean())
     assert distances[0] < distances[1]
+
+
+def test_sample_takes_back_the_images_that_it_wrote_in_their_order(
+    small_model, command, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(
+        sample, "load_diffusion_model", lambda path: small_model
+    )
+    Image.new("L", (8, 8), 255).save(tmp_path / "keep_all.png")
+    shared = ["--checkpoint=run", "--num_steps=2", "--labels=1"]
+    written, again = tmp_path / "written", tmp_path / "again"
+    arguments = ["--num_images=4", "--num_frames=2", f"--out={written}"]
+    assert command(sample, *shared, *arguments).status == 0
+    arguments = [f"--images={written}", f"--mask={tmp_path / 'keep_all.png'}"]
+    arguments += ["--num_resamples=1", f"--out={again}"]
+    result = command(sample, *shared, *arguments)
+    assert result.status == 0, result.err
+    names = {f"image_0000{k}.png" for k in range(4)}
+    assert set(files_under(again)) == {"grid.png", *names}
+    assert set(files_under(written)) == {"grid.png", "denoising.png", *names}
+    for name in names:
+        # Behind a white mask nothing is made anew; bytes are rounded on
+        # their way and back.
+        difference = _pixels(again / name) - _pixels(written / name)
+        assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (["image_99999.png", "image_100000.png", "grid.png"], [0, 1]),
+        (["image_00000.png", "image_00001.png", "denoising.png"], [0, 1]),
+        (["cat.png", "dog.png", "grid.png"], [0, 1, 2]),
+        (["image_00000.png", "photo.png"], [0, 1]),
+    ],
+)
+def test_pictures_of_all_are_left_out_only_beside_the_images_themselves(
+    names, expected, tmp_path
+):
+    for name in names:
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    paths = sample._image_paths(tmp_path)
+    assert [path.name for path in paths] == [names[k] for k in expected]
+
+
+def test_a_noise_level_begins_at_the_step_with_no_more_noise(
+    small_model, command, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(
+        sample, "load_diffusion_model", lambda path: small_model
+    )
+    Image.effect_noise((8, 8), 50).save(tmp_path / "noise.png")
+    shared = ["--checkpoint=run", "--num_steps=4", "--labels=1"]
+    shared.append(f"--images={tmp_path / 'noise.png'}")
+    # Four steps of DDIM begin at t = 1, 0.75, 0.5 and 0.25; the last two of
+    # them are half of all.
+    schedule = small_model.process.schedule
+    level = float(schedule.sigma(0.5) / schedule.alpha(0.5))
+    outs = []
+    for flag in ("--strength=0.5", f"--noise_level={1.01 * level}"):
+        outs.append(tmp_path / flag.partition("=")[0][2:])
+        result = command(sample, *shared, flag, f"--out={outs[-1]}")
+        assert result.status == 0, result.err
+    assert files_under(outs[0]) == files_under(outs[1])
+
+
+GUIDED = DiffusionProcess(CosineSchedule(), VelocityPrediction())
+
+
+@pytest.mark.parametrize(
+    "process, parts",
+    [
+        (
+            DiffusionProcess(CosineSchedule(), NoisePrediction()),
+            ["prediction", "NoisePrediction()", "VelocityPrediction()"],
+        ),
+        (
+            DiffusionProcess(CosineSchedule(offset=0.1), VelocityPrediction()),
+            ["schedule", "offset=0.1", "offset=0.008"],
+        ),
+        (
+            DiffusionProcess(
+                CosineSchedule(), VelocityPrediction(), MinSNRWeighting()
+            ),
+            None,
+        ),
+    ],
+    ids=["prediction", "schedule", "weighting"],
+)
+def test_a_guide_must_have_the_schedule_and_prediction_of_the_model(
+    process, parts, command, monkeypatch, tmp_path
+):
+    network = one_block_network()
+    models = {
+        "run": DiffusionModel(network, GUIDED),
+        "worse": DiffusionModel(network, process),
+    }
+    monkeypatch.setattr(sample, "load_diffusion_model", models.get)
+    arguments = ["--checkpoint=run", "--guide=worse", "--guidance_scale=2"]
+    arguments += [f"--out={tmp_path / 'out'}", "--num_images=1"]
+    result = command(sample, *arguments, "--num_steps=1")
+    if parts is None:
+        assert result.status == 0, result.err
+    else:
+        assert_one_line(result, "--guide=worse", "--checkpoint=run", *parts)
+        assert not (tmp_path / "out").exists()
 
 
 def test_sample_enlarges_images_with_an_upsampler(command, tmp_path):

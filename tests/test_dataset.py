@@ -268,6 +268,8 @@ def test_an_error_names_every_bad_image_and_their_number(
     message = str(refusal.value)
     assert f"{num_bad} of 40" in message
     assert [path for path in paths if str(path) in message] == bad
+    # What to do is said for all of them at once.
+    assert message.count("on_bad_image='skip'") == 1
 
 
 @pytest.mark.parametrize("limit", [10**6, 0])

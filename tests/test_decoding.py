@@ -416,6 +416,11 @@ def test_damage_to_the_orientation_block_raises_only_value_errors():
                 pass
 
 
+def test_a_refusal_offers_no_option_that_decoding_lacks():
+    with pytest.raises(ValueError, match="Repair or remove it.$"):
+        decode_image(b"no image", SIZE)
+
+
 # Pillow's own warning comes before the refusal.
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_001, 20_000, 100_000, 2**31 - 1])

@@ -118,10 +118,77 @@ def test_components_are_keys_and_cannot_be_changed(component):
         component.num_timesteps = 7
 
 
+# The papers' numbers; where a paper has several, one of them.
+DEFAULTS = {
+    # Ho et al. 2020; Nichol and Dhariwal 2021; Rombach et al. 2022.
+    LinearSchedule: {
+        "num_timesteps": 1000,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+    },
+    CosineSchedule: {"num_timesteps": 1000, "offset": 0.008, "max_beta": 0.999},
+    ScaledLinearSchedule: {"beta_start": 0.00085, "beta_end": 0.012},
+    # Song et al. 2021; Jabri et al. 2022; Karras et al. 2022.
+    VPSchedule: {"beta_min": 0.1, "beta_max": 20},
+    SigmoidSchedule: {"start": -3, "end": 3, "temperature": 1},
+    EDMSchedule: {"sigma_min": 0.002, "sigma_max": 80},
+    VESchedule: {"sigma_min": 0.02, "sigma_max": 100},
+    EDMPrediction: {"sigma_data": 0.5},
+    UniformWeighting: {},
+    MinSNRWeighting: {"gamma": 5},  # Hang et al. 2023
+    SoftMinSNRWeighting: {"gamma": 4},  # Crowson et al. 2024: 1 / 0.5**2
+    P2Weighting: {"gamma": 1, "k": 1},  # Choi et al. 2022
+    EDMWeighting: {"sigma_data": 0.5},  # Karras et al. 2022, table 1
+    SigmoidWeighting: {"bias": 0},  # sigmoid(-log_snr), no shift of it
+    UniformTimes: {},
+    StratifiedTimes: {"distribution": UniformTimes()},
+    LogNormalTimes: {"mean": -1.2, "deviation": 1.2},  # Karras et al. 2022
+    LogitNormalTimes: {"mean": 0, "deviation": 1},  # Esser et al. 2024
+    LogUniformTimes: {},
+}
+
+
+def test_defaults_are_the_papers_numbers():
+    for kind, expected in DEFAULTS.items():
+        config = kind().get_config()
+        assert {name: config[name] for name in expected} == expected, kind
+
+
+def test_every_weighting_and_distribution_of_times_has_its_defaults_listed():
+    chosen = (diffusion.Weighting, diffusion.TrainingTimes)
+    for kind in concrete_components(diffusion):
+        if issubclass(kind, chosen):
+            assert set(DEFAULTS[kind]) == set(kind().get_config())
+
+
+NAN = float("nan")
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: LinearSchedule(1), "num_timesteps=1"),
+        (lambda: LinearSchedule(1000.0), "num_timesteps=1000.0"),
+        (lambda: LinearSchedule(beta_start=0.03), "beta_start=0.03"),
+        (lambda: ScaledLinearSchedule(beta_end=1e-4), "beta_end=0.0001"),
+        (lambda: SigmoidBetaSchedule(beta_start=NAN), "beta_start=nan"),
+        (lambda: CosineSchedule(offset=NAN), "offset=nan"),
+        (lambda: CosineSchedule(time_scale=NAN), "time_scale=nan"),
+        (lambda: ContinuousCosineSchedule(time_scale=0), "time_scale=0"),
+        (lambda: SigmoidSchedule(time_scale=-1), "time_scale=-1"),
+        (lambda: SigmoidSchedule(temperature=NAN), "temperature=nan"),
+        (lambda: FlowSchedule(time_scale=0), "time_scale=0"),
+        (lambda: FlowSchedule(shift=NAN), "shift=nan"),
+        (lambda: ShiftedSchedule(base_size=NAN), "base_size=nan"),
+        (lambda: EDMPrediction(NAN), "sigma_data=nan"),
+        (lambda: MinSNRWeighting(NAN), "gamma=nan.* 5 of min-SNR and 4 of"),
+        (lambda: SoftMinSNRWeighting(NAN), "gamma=nan"),
+        (lambda: P2Weighting(NAN), "gamma=nan"),
+        (lambda: P2Weighting(k=NAN), "k=nan"),
+        (lambda: EDMWeighting(NAN), "sigma_data=nan"),
+        (lambda: LogNormalTimes(deviation=NAN), "deviation=nan"),
+        (lambda: LogitNormalTimes(deviation=NAN), "deviation=nan"),
+        (lambda: DiffusionProcess(variance_weight=NAN), "variance_weight=nan"),
         (lambda: LinearSchedule(beta_end=1.0), "beta_end=1.0"),
         (lambda: LinearSchedule(10, scale_betas=True), "beta_end=2.0"),
         (lambda: LinearSchedule(time_scale=0), "time_scale=0"),

@@ -85,8 +85,9 @@ def test_diffusers_third_order_does_not_integrate_parabolas():
     ],
 )
 def test_the_first_and_last_steps_are_of_low_order(num_steps, expected):
+    path = FixedPath(None, (), num_steps)
     found = [
-        int(effective_order(3, i, num_steps, i == num_steps - 1))
+        int(effective_order(3, i, path, i == num_steps - 1))
         for i in range(num_steps)
     ]
     assert found == expected

@@ -1,6 +1,4 @@
-"""Images to begin with: varied, completed, inverted and mixed."""
-
-import itertools
+"""Images to begin with: varied and completed."""
 
 import keras
 import numpy as np
@@ -8,13 +6,12 @@ import pytest
 from gaussian_networks import gaussian_network, gaussian_process
 
 from keras_unet_diffusion import DDIM, DDPM, DiffusionModel, ImagePrediction
-from keras_unet_diffusion.editing import spherical
 from keras_unet_diffusion.generation import ImageGenerator
 from keras_unet_diffusion.samplers import (
     DPMSolverPP,
+    FlowEuler,
     Heun,
-    LinspaceGrid,
-    TrailingGrid,
+    LeadingGrid,
 )
 
 DEVIATION = 0.25
@@ -158,62 +155,6 @@ def test_new_pixels_follow_from_the_known_as_they_should():
     assert once.mean() < SHARED * 1.5 - 0.3
 
 
-@pytest.mark.parametrize(
-    "sampler, order",
-    [(DDIM(), 1), (Heun(), 2)],
-    ids=["ddim", "heun"],
-)
-def test_the_way_there_and_back_is_exact_to_the_samplers_order(
-    model, images, sampler, order
-):
-    errors = []
-    for num_steps in (20, 40, 80):
-        arguments = {"num_steps": num_steps, "sampler": sampler}
-        noise = model.invert(images, **arguments)
-        again = model.decode(noise, **arguments)
-        errors.append(np.abs(again - images).max())
-    rates = np.log2(np.divide(errors[:-1], errors[1:]))
-    # Twice the steps divide the error by 2**order, in the limit.
-    assert (rates > 0.8 * order).all()
-    assert errors[-1] < {1: 0.1, 2: 0.01}[order]
-
-
-def test_images_are_inverted_to_standard_normal_noise(model):
-    noise = np.random.default_rng(1).standard_normal((50, 4, 4, 1))
-    images = DEVIATION * noise
-    found = model.invert(images, num_steps=100, sampler=Heun())
-    # The exact path keeps pixels in units of their deviation; it begins at a
-    # noise of 0.01, which is said to be in the images.
-    begun = noise / np.sqrt(1 + (0.01 / DEVIATION) ** 2)
-    # Second order: 0.3% of values up to 3.6 at a hundred steps.
-    np.testing.assert_allclose(found, begun, rtol=0.003, atol=1e-5)
-
-
-def test_an_arc_of_images_ends_at_both(model, images):
-    arguments = {"num_steps": 10}
-    between = model.interpolate(images[0], images[1], 5, **arguments)
-    assert between.shape == (5, 4, 4, 1)
-    ends = model.decode(model.invert(images[:2], **arguments), **arguments)
-    np.testing.assert_allclose(between[[0, -1]], ends, atol=ROUNDING)
-    steps = np.abs(np.diff(between, axis=0)).max(axis=(1, 2, 3))
-    assert steps.max() < 2 * steps.min()
-
-
-def test_an_arc_between_noises_keeps_their_length():
-    random = np.random.default_rng(0)
-    first, second = random.standard_normal((2, 8, 8, 3))
-    second *= np.linalg.norm(first) / np.linalg.norm(second)
-    arc = spherical(first, second, np.linspace(0, 1, 7))
-    lengths = [np.linalg.norm(between) for between in arc]
-    np.testing.assert_allclose(lengths, np.linalg.norm(first), rtol=1e-12)
-    angles = np.arccos(
-        [np.vdot(a, b) / np.vdot(a, a) for a, b in itertools.pairwise(arc)]
-    )
-    np.testing.assert_allclose(angles, angles[0], rtol=1e-9)
-    same = spherical(first, first, [0.0, 0.5, 1.0])
-    np.testing.assert_allclose(same, [first] * 3, atol=1e-12)
-
-
 def test_given_images_need_their_labels(images):
     process = gaussian_process()
     network = gaussian_network(process, means=(0.2, -0.2))
@@ -239,6 +180,26 @@ def test_given_images_need_their_labels(images):
     [
         (lambda m, x: m.image_to_image(x, 0.0), "strength=0.0"),
         (lambda m, x: m.image_to_image(x, 1.1), "strength=1.1"),
+        (
+            lambda m, x: m.image_to_image(x, 0.1, num_steps=4),
+            "strength=0.1 of 4 steps",
+        ),
+        (
+            lambda m, x: m.image_to_image(x, 0.1, noise_level=0.2),
+            "strength=0.1 and noise_level=0.2",
+        ),
+        (
+            lambda m, x: m.image_to_image(x, noise_level=1e-4),
+            "noise_level=0.0001. Pass a number from 0.1",
+        ),
+        (
+            lambda m, x: m.image_to_image(x, noise_level=1e4),
+            "noise_level=10000.0. Pass a number from 0.1",
+        ),
+        (
+            lambda m, x: m.image_to_image(x, sampler=FlowEuler()),
+            "straight paths of a FlowSchedule",
+        ),
         (lambda m, x: m.image_to_image(x[0]), "pass image"),
         (lambda m, x: m.image_to_image(x[:0]), r"shape \(0, 4"),
         (lambda m, x: m.image_to_image(x[:, :2]), r"shape \(2, 4, 1\)"),
@@ -260,10 +221,47 @@ def test_what_cannot_be_done_is_refused(model, images, call, message):
         call(model, images)
 
 
-def test_a_grid_that_is_given_is_used(model, images):
-    trailing, linear, usual = (
-        model.invert(images, num_steps=5, sampler=DDIM(grid=grid))
-        for grid in (TrailingGrid(), LinspaceGrid(), None)
+def test_diffusers_stride_is_that_of_the_whole_grid(model, images):
+    # On this grid, where n divides T, diffusers' DDIM is the published one.
+    arguments = {"num_steps": 50, "seed": 0}
+    paper, theirs = (
+        model.image_to_image(
+            images,
+            0.5,
+            sampler=DDIM(grid=LeadingGrid(), thresholding=None, compat=compat),
+            **arguments,
+        )
+        for compat in ("paper", "diffusers")
     )
-    np.testing.assert_array_equal(usual, linear)
-    assert np.abs(trailing - linear).max() > 0.01
+    np.testing.assert_allclose(theirs, paper, atol=ROUNDING)
+
+
+def test_a_noise_level_is_where_the_first_step_begins(model, images):
+    zeros = 0 * images
+    arguments = {"num_steps": 20, "seed": 0, "num_frames": 2}
+    generator = model.generator
+    request = generator.request(3, num_steps=20)
+    for level in (0.3, 1.0, 5.0):
+        _, frames = model.image_to_image(zeros, noise_level=level, **arguments)
+        points = [generator.point(request, i) for i in range(20)]
+        # By hand: the noisiest point with no more noise than that.
+        begin = max(
+            (x for x in points if x.noise_ratio <= level),
+            key=lambda x: x.noise_ratio,
+        )
+        noise = generator.noise(0, (4, 4, 1), 0, 3)
+        np.testing.assert_allclose(
+            frames[0], begin.sigma * noise, atol=ROUNDING
+        )
+
+
+@pytest.mark.parametrize("num_steps", [20, 50])
+def test_a_strength_and_its_noise_level_are_the_same(model, images, num_steps):
+    arguments = {"num_steps": num_steps, "seed": 0}
+    request = model.generator.request(3, num_steps=num_steps)
+    begin = model.generator.point(request, num_steps // 2)
+    level = float(begin.noise_ratio) * (1 + 1e-9)
+    np.testing.assert_array_equal(
+        model.image_to_image(images, noise_level=level, **arguments),
+        model.image_to_image(images, strength=0.5, **arguments),
+    )

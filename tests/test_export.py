@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import SMALL, randomize
+from export_fixtures import code_blocks
 
 from keras_unet_diffusion import (
     CosineSchedule,
@@ -31,8 +31,6 @@ from keras_unet_diffusion.export.network import weight_bytes
 from keras_unet_diffusion.generation import ImageGenerator
 from keras_unet_diffusion.network_calls import make_denoise
 from keras_unet_diffusion.samplers import DDIM, sample
-
-README = Path(__file__).parents[1] / "export" / "README.md"
 
 
 def make_model(policy="float32"):
@@ -230,6 +228,9 @@ def test_a_saved_model_generates_the_models_images(model, exported, sampler):
     [
         ({"labels": [1, 2, 3]}, "labels must hold num_images numbers"),
         ({"sampler": "best"}, "sampler must be one of ddim, ddpm"),
+        ({"labels": [-1, 2]}, "labels must be numbers from 0 to 9"),
+        ({"labels": [1, 10]}, "labels must be numbers from 0 to 9"),
+        ({"seed": -1}, "seed must be at least 0"),
         ({"num_steps": 0}, "num_steps must be at least 1"),
         ({"num_steps": 1001}, "num_steps is at most 1000"),
         ({"num_images": 0, "labels": []}, "num_images must be at least 1"),
@@ -249,29 +250,6 @@ def test_a_saved_model_refuses_wrong_inputs(exported, wrong, message):
             sampler=tf.constant(arguments["sampler"]),
             labels=tf.constant(arguments["labels"], tf.int32),
         )
-
-
-def test_guidance_is_an_input_of_a_network_with_a_null_label(tmp_path):
-    network = randomize(UNet(**SMALL, num_classes=10, null_label="learned"))
-    model = DiffusionModel(network)
-    export_model(model, tmp_path / "out", samplers=["ddim"])
-    generate = tf.saved_model.load(
-        str(tmp_path / "out" / "saved_model")
-    ).signatures["generate"]
-    for scale in (1.0, 3.0):
-        images = generate(
-            num_images=tf.constant(2),
-            num_steps=tf.constant(3),
-            seed=tf.constant(5, tf.int64),
-            sampler=tf.constant("ddim"),
-            labels=tf.constant([1, 2]),
-            guidance_scale=tf.constant(scale),
-        )["images"]
-        expected = model.generate(
-            2, labels=[1, 2], num_steps=3, seed=5, guidance_scale=scale
-        )
-        # Float32 roundings, amplified by guidance and three steps.
-        np.testing.assert_allclose(images, expected, atol=1e-4)
 
 
 def test_the_manifest_holds_the_schedule(model, exported):
@@ -347,11 +325,6 @@ def test_an_unlabelled_network_of_any_size_is_exported(tmp_path):
         noisy_images=tf.zeros((1, 6, 10, 1)), noise_level=tf.zeros(1)
     )["prediction"]
     assert output.shape == (1, 6, 10, 1)
-
-
-def code_blocks():
-    text = README.read_text()
-    return [part.split("```")[0] for part in text.split("```python\n")[1:]]
 
 
 def run_code(python, code, folder):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import SMALL, one_block_network, randomize
+from export_fixtures import generated, signature
 
 from keras_unet_diffusion import (
     DiffusionModel,
@@ -19,18 +20,6 @@ from keras_unet_diffusion import (
     UNet,
 )
 from keras_unet_diffusion.export import export_model
-
-
-def signature(folder, name):
-    path = str(folder / "saved_model")
-    return tf.saved_model.load(path).signatures[name]
-
-
-def generated(folder, **inputs):
-    inputs = {"num_images": 2, "num_steps": 3, "sampler": "ddim"} | inputs
-    arguments = {name: tf.constant(x) for name, x in inputs.items()}
-    arguments["seed"] = tf.constant(5, tf.int64)
-    return signature(folder, "generate")(**arguments)["images"]
 
 
 def test_networks_that_enlarge_and_see_their_estimates_take_them_as_inputs(

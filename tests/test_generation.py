@@ -19,7 +19,13 @@ from keras_unet_diffusion import (
 )
 from keras_unet_diffusion import progress as progress_module
 from keras_unet_diffusion.generation import ImageGenerator
-from keras_unet_diffusion.samplers import DDPM, DPMSolverPP, Heun
+from keras_unet_diffusion.samplers import (
+    DDPM,
+    LMS,
+    DPMSolverPP,
+    Heun,
+    LeadingGrid,
+)
 
 # Float32 roundings of a network's output, amplified by a few sampling steps
 # of a random network: other batch sizes and compilers take other kernels.
@@ -148,6 +154,25 @@ def test_a_network_of_any_size_needs_one_to_generate():
         ({"num_frames": 52}, "Pass a number from 2 to 51"),
         ({"verbose": 3}, "verbose=3"),
         ({"guidance_scale": -1.0}, "guidance_scale=-1.0"),
+        ({"guidance_scale": "2"}, "guidance_scale='2'"),
+        ({"guidance_scale": None}, "guidance_scale=None"),
+        ({"sampler": "flow_euler"}, "straight paths of a FlowSchedule"),
+        # Each of these asked the network at one noise level twice, and
+        # divided by the difference.
+        (
+            {
+                "sampler": DPMSolverPP(grid=LeadingGrid(offset=1)),
+                "num_steps": 1000,
+            },
+            "Two steps of the grid coincide",
+        ),
+        (
+            {
+                "sampler": LMS(grid=LeadingGrid(), compat="openai"),
+                "num_steps": 90,
+            },
+            "num_steps=90, sampler=LMS.* Pass fewer steps",
+        ),
         ({"guidance_scale": 2.0}, "Train it with UNet"),
         ({"guidance": "free"}, "guidance='free'"),
         ({"low_resolution_images": np.zeros((2, 4, 4, 1))}, "takes no low-"),

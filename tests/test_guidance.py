@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from gaussian_networks import gaussian_network, gaussian_process
 
-from keras_unet_diffusion import ImagePrediction
+from keras_unet_diffusion import ImagePrediction, generation
 from keras_unet_diffusion.generation import ImageGenerator
 from keras_unet_diffusion.guidance import (
     AutoGuidance,
@@ -294,3 +294,74 @@ def test_labels_that_a_classifier_does_not_know_are_refused():
         ImageGenerator(network, process).generate(
             1, labels=2, guidance=ClassifierGuidance(classifier)
         )
+
+
+def test_an_interval_excludes_its_lower_end_and_includes_its_upper(labelled):
+    ratios = [float(at(labelled, t).noise_ratio) for t in (0.3, 0.5)]
+    guidance = ClassifierFreeGuidance(interval=tuple(ratios))
+    calls = calls_of(labelled)
+    # Kynkaanniemi et al. 2024, Eq. 6: sigma in (low, high].
+    for t, kind in ((0.3, None), (0.5, ClassifierFreeGuidance())):
+        here = at(labelled, t)
+        found = guidance(calls, noise(), here, 3.0)
+        expected = (
+            kind(calls, noise(), here, 3.0)
+            if kind
+            else calls.conditional(noise(), here)
+        )
+        np.testing.assert_array_equal(found.x_0, expected.x_0)
+
+
+@pytest.mark.parametrize(
+    "make_guide",
+    [
+        lambda process: gaussian_network(process, means=(0.1,)),
+        lambda process: gaussian_network(process, shape=(8, 8, 1)),
+    ],
+    ids=["labels", "size"],
+)
+def test_a_guide_that_does_not_fit_is_refused(make_guide):
+    process = gaussian_process()
+    generator = ImageGenerator(gaussian_network(process), process)
+    with pytest.raises(ValueError, match="Received: a guide of images"):
+        generator.generate(
+            1, guidance_scale=2.0, guidance=AutoGuidance(make_guide(process))
+        )
+
+
+def test_the_labels_are_those_that_network_and_classifier_know(labelled):
+    inputs = {
+        "noisy_images": keras.Input((4, 4, 1), name="noisy_images"),
+        "noise_level": keras.Input((), name="noise_level"),
+    }
+    flat = keras.layers.Flatten()(inputs["noisy_images"])
+    guidance = ClassifierGuidance(
+        keras.Model(inputs, keras.layers.Dense(1)(flat))
+    )
+    arguments = {"guidance": guidance, "guidance_scale": 2.0, "num_steps": 2}
+    assert np.isfinite(labelled.generate(3, **arguments)).all()
+    with pytest.raises(ValueError, match="from 0 to 0"):
+        labelled.generate(3, labels=1, **arguments)
+
+
+def test_loops_of_guides_are_forgotten_in_the_end(monkeypatch):
+    monkeypatch.setattr(generation, "_MOST_FUNCTIONS", 2)
+    process = gaussian_process()
+    generator = ImageGenerator(gaussian_network(process), process)
+    images = []
+    for _ in range(2):
+        for deviation in (0.1, 0.2, 0.3, 0.4):
+            guide = AutoGuidance(gaussian_network(process, deviation))
+            images.append(
+                generator.generate(
+                    1,
+                    num_steps=2,
+                    seed=0,
+                    guidance_scale=2.0,
+                    guidance=guide,
+                )
+            )
+            assert len(generator.functions) <= 2
+            # The network's own, and those of two guides.
+            assert len(generator._network_functions) <= 3
+    np.testing.assert_array_equal(images[:4], images[4:])

@@ -13,6 +13,7 @@ from keras_unet_diffusion.diffusion import (
     LinearSchedule,
     NoisePrediction,
     VelocityPrediction,
+    ZeroTerminalSNRSchedule,
 )
 from keras_unet_diffusion.diffusion.learned_variance import (
     decoder_log_likelihood,
@@ -208,3 +209,13 @@ def test_a_process_without_learned_variance_keeps_all_channels():
     prediction, variance = DiffusionProcess(variance_weight=0.1).outputs(output)
     np.testing.assert_array_equal(prediction, output[..., :1])
     np.testing.assert_array_equal(variance, output[..., 1:])
+
+
+def test_a_bound_on_an_image_that_nothing_is_said_of_is_refused():
+    with pytest.raises(ValueError, match="needs an estimate of the image"):
+        DiffusionProcess(
+            ZeroTerminalSNRSchedule(), NoisePrediction(), variance_weight=0.001
+        )
+    DiffusionProcess(
+        ZeroTerminalSNRSchedule(), VelocityPrediction(), variance_weight=0.001
+    )

@@ -231,11 +231,36 @@ def test_flow_of_bytes_is_the_bits_of_their_density():
         ({"num_steps": 1}, "num_steps is too small"),
         ({"num_probes": 0}, "num_probes is too small"),
         ({"labels": [0, 1, 2]}, "takes no labels"),
+        ({"num_steps": 1001}, "num_steps=1001"),
+        ({"method": "flow", "variance": "fixed_small"}, "'fixed_small'"),
     ],
 )
 def test_wrong_arguments_are_named(network, images, options, words):
     with pytest.raises(ValueError, match=words):
         bits_per_dimension(network, DiffusionProcess(), images, **options)
+
+
+def network_with(**others):
+    """A network of one number, with further inputs."""
+    inputs = {
+        "noisy_images": keras.Input((4, 4, 1), name="noisy_images"),
+        "noise_level": keras.Input((), name="noise_level"),
+    } | others
+    return keras.Model(inputs, 0.1 * inputs["noisy_images"])
+
+
+@pytest.mark.parametrize("labels", [[0], [0, 1], [0, 1, 2, 3], [[0, 1, 2]], 0])
+def test_each_image_has_one_label(images, labels):
+    network = network_with(labels=keras.Input((), dtype="int32", name="labels"))
+    with pytest.raises(ValueError, match="for 3 images"):
+        bits_per_dimension(network, DiffusionProcess(), images, labels)
+
+
+def test_networks_that_enlarge_images_have_no_likelihood(images):
+    small = keras.Input((2, 2, 1), name="low_resolution_images")
+    network = network_with(low_resolution_images=small)
+    with pytest.raises(ValueError, match="takes low_resolution_images"):
+        bits_per_dimension(network, DiffusionProcess(), images)
 
 
 def test_images_that_are_no_bytes_are_refused(network, images):

@@ -181,7 +181,7 @@ def test_a_reversed_path_goes_from_the_image_to_the_noise():
     sampler = DDIM(final_denoising=False, grid=LinspaceGrid())
     path = path_of(sampler, LinearSchedule())
     reverse = ReversedPath(path)
-    assert reverse.num_steps == 7
+    assert reverse.num_steps == reverse.total_steps == 7
     assert reverse.schedule == LinearSchedule()
     assert reverse.at_ratio(ops.ones(())) == path.at_ratio(ops.ones(()))
     for i in range(8):
@@ -192,6 +192,7 @@ def test_the_rest_of_a_path_begins_later_and_ends_alike():
     path = path_of(DDIM(), LinearSchedule())
     rest = RestOfPath(path, number(3))
     assert rest.num_steps == 4
+    assert rest.total_steps == path.total_steps == 7
     assert rest.schedule == LinearSchedule()
     for i in range(5):
         assert rest(number(i)) == path(number(3 + i))

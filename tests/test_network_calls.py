@@ -16,8 +16,10 @@ from keras_unet_diffusion.diffusion import (
     EDMSchedule,
     FlowPrediction,
     ImagePrediction,
+    LinearSchedule,
     ScorePrediction,
     VelocityPrediction,
+    ZeroTerminalSNRSchedule,
 )
 from keras_unet_diffusion.generation import ImageGenerator
 from keras_unet_diffusion.network_calls import (
@@ -27,7 +29,12 @@ from keras_unet_diffusion.network_calls import (
     network_function,
     network_inputs,
 )
-from keras_unet_diffusion.samplers import DDIM
+from keras_unet_diffusion.samplers import (
+    DDIM,
+    DPMSolverPP,
+    Heun,
+    TrailingGrid,
+)
 
 PREDICTIONS = [
     NoisePrediction(),
@@ -67,15 +74,35 @@ def test_every_prediction_type_gives_the_same_estimate(prediction):
         )
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS[1:])
-def test_every_prediction_type_samples_the_same_images(prediction):
+@pytest.mark.parametrize(
+    "sampler, schedule",
+    [
+        (DDIM(), LinearSchedule()),
+        (Heun(grid=TrailingGrid()), LinearSchedule()),
+        (DPMSolverPP(order=2), LinearSchedule()),
+        (DDIM(), ZeroTerminalSNRSchedule(LinearSchedule())),
+    ],
+    ids=["ddim", "heun", "dpm_solver", "zero_terminal"],
+)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_every_prediction_type_samples_the_same_images(
+    prediction, sampler, schedule
+):
+    says_nothing = isinstance(prediction, NoisePrediction | ScorePrediction)
     images = []
-    for kind in (NoisePrediction(), prediction):
-        process = gaussian_process(prediction=kind)
+    for kind in (VelocityPrediction(), prediction):
+        process = gaussian_process(prediction=kind, schedule=schedule)
         generator = ImageGenerator(gaussian_network(process, 0.25), process)
-        images.append(generator.generate(3, num_steps=10, seed=0))
+        arguments = {"num_steps": 10, "seed": 0, "sampler": sampler}
+        if kind is prediction and says_nothing and schedule.alphas[-1] == 0:
+            # Its network says nothing of the image where sampling begins.
+            with pytest.raises(ValueError, match="Train with VelocityPred"):
+                generator.generate(3, **arguments)
+            return
+        images.append(generator.generate(3, **arguments))
     # Float32 roundings of the predictions.
     np.testing.assert_allclose(images[1], images[0], atol=1e-5)
+    assert np.abs(images[0]).max() > 0.1
 
 
 def test_the_network_of_karras_is_preconditioned_as_in_table_1():
@@ -173,18 +200,22 @@ def test_what_a_network_asks_beyond_is_zero_unless_told():
 
 
 def test_the_estimate_before_reaches_the_network():
-    """The network takes the estimate before plus 1 for the image: it counts
-    the steps."""
+    """The network takes the estimate before plus 1/4 for the image: it counts
+    the steps, up to the bound of what it is told and one more."""
     network = one_layer_network(
-        lambda inputs: inputs["previous_estimate"] + 1,
+        lambda inputs: inputs["previous_estimate"] + 0.25,
         previous_estimate=keras.Input((4, 4, 1), name="previous_estimate"),
     )
     process = gaussian_process(prediction=ImagePrediction())
-    images = ImageGenerator(network, process).generate(
-        2, num_steps=7, seed=0, sampler=DDIM(thresholding=None)
-    )
-    # Float64 sums of whole numbers and of noise that cancels.
-    np.testing.assert_allclose(images, np.full((2, 4, 4, 1), 7), atol=1e-5)
+    generator = ImageGenerator(network, process)
+    for num_steps, expected in ((1, 0.25), (3, 0.75), (4, 1.0), (9, 1.25)):
+        images = generator.generate(
+            2, num_steps=num_steps, seed=0, sampler=DDIM(thresholding=None)
+        )
+        # Float64 sums of quarters and of noise that cancels.
+        np.testing.assert_allclose(
+            images, np.full((2, 4, 4, 1), expected), atol=1e-5
+        )
 
 
 def test_a_network_function_is_traced_once_for_all_batches():

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from keras_unet_diffusion import (
@@ -14,7 +15,11 @@ from keras_unet_diffusion import (
     LinearSchedule,
     LogNormalTimes,
 )
+from keras_unet_diffusion.network_calls import NetworkCalls
 from keras_unet_diffusion.objective import Objective
+from keras_unet_diffusion.training import Augmentation
+from keras_unet_diffusion.training.importance import LossHistory
+from keras_unet_diffusion.training.uncertainty import Uncertainty
 
 SHAPE = (4, 4, 1)
 
@@ -130,11 +135,149 @@ def test_a_self_conditioning_network_is_told_its_estimate_half_of_the_time():
     told = second["previous_estimate"].numpy()
     is_told = np.abs(told).max(axis=(1, 2, 3)) > 0
     assert is_told.mean() == pytest.approx(0.5, abs=5 * 0.5 / 2000**0.5)
-    # Of a network that predicts no noise the estimate is x_t / alpha.
+    # Of a network that predicts no noise the estimate is x_t / alpha, up to
+    # 504 here, of which sampling tells a network no more than [-1, 1].
     level = second["noise_level"].numpy().astype(int)
     alpha = LinearSchedule().alphas[1:][level].reshape(-1, 1, 1, 1)
-    expected = second["noisy_images"].numpy() / alpha
+    expected = np.clip(second["noisy_images"].numpy() / alpha, -1, 1)
     np.testing.assert_allclose(told[is_told], expected[is_told], rtol=1e-5)
+    assert 0.1 < (np.abs(told[is_told]) < 1).mean() < 0.9
+
+
+def test_what_sampling_tells_a_network_is_bounded_as_in_training():
+    network = recording_network(previous_estimate=SHAPE)
+    calls = NetworkCalls(network, DiffusionProcess()).after(
+        tf.constant([[-504.0, -0.5, 0.0, 0.3, np.inf]], tf.float64)
+    )
+    told = calls.others["previous_estimate"]
+    np.testing.assert_array_equal(told, [[-1, -0.5, 0, 0.3, 1]])
+
+
+def test_the_estimate_that_a_network_is_told_is_not_trained_through():
+    # A network of one weight, which counts in the estimate, too.
+    inputs = {
+        "noisy_images": keras.Input(SHAPE, name="noisy_images"),
+        "noise_level": keras.Input((), name="noise_level"),
+        "previous_estimate": keras.Input(SHAPE, name="previous_estimate"),
+    }
+    recorder = Recorder()
+    seen = inputs["noisy_images"] + inputs["previous_estimate"]
+    scale = keras.layers.Dense(1, use_bias=False)
+    network = keras.Model(inputs, scale(seen) + recorder(inputs))
+    scale.set_weights([np.array([[0.5]])])
+    recorder.seen.clear()
+    process = DiffusionProcess(LinearSchedule(2, 0.2, 0.2))
+    clean = np.zeros((200, *SHAPE), "float32")
+    with tf.GradientTape() as tape:
+        loss = Objective(process).loss(network, clean, None, seeds(), True)
+    gradient = tape.gradient(loss, scale.trainable_variables)[0]
+    told = recorder.seen[-1]
+    seen = (told["noisy_images"] + told["previous_estimate"]).numpy()
+    # The derivative of mean((w * seen - noise)**2) by w, seen held fixed.
+    residual = 0.5 * seen - noise_of_nothing(process, told)
+    assert 0.1 < np.abs(told["previous_estimate"]).mean() < 0.9
+    expected = 2 * np.mean(residual * seen)
+    assert float(gradient[0, 0]) == pytest.approx(expected, rel=1e-4)
+
+
+def noise_of_nothing(process, told):
+    """The noise that a network saw on images of zeros: x_t / sigma."""
+    level = told["noise_level"].numpy().astype(int)
+    sigma = process.schedule.sigmas[1:][level].reshape(-1, 1, 1, 1)
+    return told["noisy_images"].numpy() / sigma
+
+
+def losses_of_nothing(process, told):
+    """The loss of each image, of a network that predicts no noise."""
+    return np.square(noise_of_nothing(process, told)).mean(axis=(1, 2, 3))
+
+
+def filled_history(losses):
+    """A history of steps that had the same loss ten times each."""
+    history = LossHistory(len(losses))
+    t = np.arange(1, len(losses) + 1, dtype="float32") / len(losses)
+    for _ in range(10):
+        history.record(t, np.float32(losses))
+    return history
+
+
+def test_steps_drawn_by_their_losses_count_inversely_to_how_likely_they_were():
+    network = recording_network()
+    process = DiffusionProcess(LinearSchedule(4, 0.1, 0.5))
+    history = filled_history([1.0, 3.0, 4.0, 2.0])
+    clean = np.zeros((500, *SHAPE), "float32")
+    loss = Objective(process, loss_history=history).loss(
+        network, clean, None, seeds(), True
+    )
+    (told,) = network.recorder.seen
+    # Nichol and Dhariwal 2021, Eq. 18, and one in a thousand for all alike.
+    probability = 0.999 * np.array([0.1, 0.3, 0.4, 0.2]) + 0.001 / 4
+    step = told["noise_level"].numpy().astype(int)
+    weight = 1 / (4 * probability[step])
+    expected = np.mean(weight * losses_of_nothing(process, told))
+    # Float32 sums.
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    # Five standard deviations of a share of 500.
+    share = np.bincount(step, minlength=4) / 500
+    np.testing.assert_allclose(share, probability, atol=5 * 0.5 / 500**0.5)
+
+
+def test_an_uncertain_loss_is_divided_by_what_is_expected_and_pays_for_it():
+    network = recording_network()
+    process = DiffusionProcess(LinearSchedule(4, 0.1, 0.5))
+    uncertainty = Uncertainty(channels=16)
+    uncertainty.build((None,))
+    kernel = np.random.default_rng(0).standard_normal((16, 1))
+    uncertainty.linear.set_weights([0.3 * kernel])
+    clean = np.zeros((500, *SHAPE), "float32")
+    plain, divided = (
+        Objective(process, uncertainty=u).loss(
+            network, clean, None, seeds(), True
+        )
+        for u in (None, uncertainty)
+    )
+    told = network.recorder.seen[-1]
+    losses = losses_of_nothing(process, told)
+    # Float32 sums, here and below.
+    assert float(plain) == pytest.approx(losses.mean(), rel=1e-5)
+    step = told["noise_level"].numpy().astype(int)
+    log_snr = process.schedule.log_snrs[1:][step]
+    u = uncertainty(np.float32(log_snr)).numpy()
+    assert np.abs(u).min() > 0.01
+    # Karras et al. 2024, Eq. 15.
+    expected = np.mean(losses / np.exp(u) + u)
+    assert float(divided) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_network_is_told_how_the_images_it_sees_were_changed(monkeypatch):
+    drawn = []
+    parameters = Augmentation.parameters
+
+    def recorded(self, uniform, normal):
+        drawn.append(parameters(self, uniform, normal))
+        return drawn[-1]
+
+    monkeypatch.setattr(Augmentation, "parameters", recorded)
+    network = recording_network(augmentation=(9,))
+    # So little noise that the network sees the images.
+    process = DiffusionProcess(LinearSchedule(2, 1e-8, 1e-8))
+    augmentation = Augmentation(0.5)
+    x_0 = images(100)
+    for training in (True, False):
+        Objective(process, augmentation=augmentation).loss(
+            network, x_0, None, seeds(), training
+        )
+    assert len(drawn) == 1
+    trained, validated = network.recorder.seen
+    labels = augmentation.labels(drawn[0]).numpy()
+    assert (np.abs(labels).max(axis=0) > 0.1).all()
+    np.testing.assert_array_equal(trained["augmentation"], labels)
+    np.testing.assert_array_equal(validated["augmentation"], 0)
+    changed = augmentation.transform(x_0, drawn[0])
+    assert np.abs(changed - x_0).max() > 0.5
+    # Six deviations of the noise, 1.4e-4.
+    np.testing.assert_allclose(trained["noisy_images"], changed, atol=1e-3)
+    np.testing.assert_allclose(validated["noisy_images"], x_0, atol=1e-3)
 
 
 def test_super_resolution_networks_are_given_block_means():
@@ -171,6 +314,7 @@ def test_learned_variances_are_trained_if_the_process_weighs_them():
         ({"label_dropout": 1.0}, "label_dropout=1.0"),
         ({"offset_noise": -0.1}, "offset_noise=-0.1"),
         ({"low_resolution_noise": -1}, "low_resolution_noise=-1"),
+        ({"offset_noise": float("nan")}, "offset_noise=nan"),
         ({"label_dropout": 0.1}, "null_label='learned'"),
     ],
 )

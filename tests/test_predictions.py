@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_unet_diffusion.diffusion import (
+    ContinuousCosineSchedule,
     CosineSchedule,
     DiffusionProcess,
     EDMPrediction,
@@ -130,6 +131,47 @@ def test_noise_alone_can_still_be_split(schedule, prediction):
     # Roundings of float64.
     np.testing.assert_allclose(again[0], x_0, atol=1e-14)
     np.testing.assert_allclose(again[1], noise, atol=1e-14)
+
+
+NOISE_ALONE = [ZeroTerminalSNRSchedule(), FlowSchedule()]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "schedule",
+    [*SCHEDULES, *NOISE_ALONE[:1], VESchedule(), ContinuousCosineSchedule()],
+    ids=lambda x: type(x).__name__,
+)
+@each_prediction
+def test_all_is_finite_at_the_last_time(prediction, schedule, dtype):
+    process = DiffusionProcess(schedule, prediction)
+    t = np.full(5, schedule.max_time, dtype)
+    x_0, noise = random_images(0, dtype), random_images(1, dtype)
+    told = random_images(2, dtype)
+    x_t = process.corrupt(x_0, noise, t)
+    results = [
+        x_t,
+        process.noise_level(t),
+        process.network_input(x_t, t),
+        process.target(x_0, noise, t),
+        process.loss(told, x_0, noise, t),
+    ]
+    says_nothing = isinstance(prediction, NoisePrediction | ScorePrediction)
+    if not (says_nothing and schedule in NOISE_ALONE):
+        results += process.split(x_t, told, t)
+    for result in results:
+        assert np.isfinite(np.asarray(result)).all()
+
+
+@pytest.mark.parametrize(
+    "schedule", NOISE_ALONE, ids=lambda x: type(x).__name__
+)
+def test_noise_alone_is_told_to_edm_networks_as_more_noise_than_any(schedule):
+    process = DiffusionProcess(schedule, EDMPrediction())
+    level = np.asarray(process.noise_level(np.linspace(0.5, 1, 6)))
+    assert (np.diff(level) > 0).all()
+    # Of the largest sigma of EDM's sampling, 80, table 1's c_noise is 1.0955.
+    assert 1.0955 < level[-1] < 5
 
 
 def test_edm_is_the_published_preconditioning():

@@ -8,7 +8,8 @@ import tensorflow_datasets as tfds
 
 from keras_unet_diffusion.cli import train
 from keras_unet_diffusion.cli.command import parse_flags
-from keras_unet_diffusion.cli.train_flags import check_flags, define_flags
+from keras_unet_diffusion.cli.train_checks import check_flags
+from keras_unet_diffusion.cli.train_flags import define_flags
 from keras_unet_diffusion.training import load_model
 
 RECIPES = sorted(

@@ -37,6 +37,7 @@ from keras_unet_diffusion.samplers import (
     Path,
     StaticThresholding,
     TrailingGrid,
+    UniPC,
 )
 
 SCHEDULE = LinearSchedule()
@@ -136,6 +137,61 @@ def test_a_single_step_returns_the_estimated_image(sampler):
     np.testing.assert_allclose(run(x_1, 1), x_0, atol=1e-9)
 
 
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
+def test_a_variance_told_by_its_logarithm_is_that_variance(variance):
+    x_t = as_images([0.3])
+    path = Path(SCHEDULE, DDPM(), np.int32(10), "float64")
+
+    def end(sampler, noise, told=None):
+        def denoise(x_t, point):
+            return Estimate(x_t, x_t, told)
+
+        x, _ = sampler.step(
+            x_t, (), np.int32(3), path, denoise, lambda k=0: as_images([noise])
+        )
+        return np.asarray(x)
+
+    fixed = DDPM(variance)
+    # A step adds the deviation times the noise.
+    told = np.log(np.square(end(fixed, 1.0) - end(fixed, 0.0)))
+    np.testing.assert_allclose(
+        end(DDPM("learned"), 1.0, told), end(fixed, 1.0), rtol=1e-12
+    )
+
+
+def test_the_noise_of_ancestral_steps_is_scaled():
+    x_t = as_images([0.3])
+    path = Path(SCHEDULE, EulerAncestral(), np.int32(10), "float64")
+
+    def end(noise_scale, noise):
+        x, _ = EulerAncestral(noise_scale=noise_scale).step(
+            x_t,
+            (),
+            np.int32(3),
+            path,
+            lambda x_t, point: Estimate(x_t, x_t),
+            lambda k=0: as_images([noise]),
+        )
+        return np.asarray(x)
+
+    np.testing.assert_allclose(end(1.5, 2.0), end(1.0, 3.0), rtol=1e-12)
+    assert np.abs(end(1.0, 3.0) - end(1.0, 2.0)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "kind", [Euler, EulerAncestral, Heun, LMS, DPMSolverPP, UniPC]
+)
+def test_bounds_on_images_bind_every_sampler_in_diffusers_too(kind):
+    def end(thresholding):
+        sampler = kind(compat="diffusers", thresholding=thresholding)
+        noises = philox((2, 1, 1, 1))
+        run = compiled_sample(sampler, gaussian_denoise(), SCHEDULE, noises)
+        return np.abs(run(as_images([-1.0, 1.5]), 20)).max()
+
+    # The last step goes to the estimate itself, but for what it remembers.
+    assert end(StaticThresholding(0.05)) < 0.06 < end(None)
+
+
 def test_learned_variances_lie_between_the_small_and_the_large_one():
     x_t = as_images([0.3])
     noise = as_images([1.0])
@@ -165,6 +221,13 @@ def test_learned_variances_lie_between_the_small_and_the_large_one():
     "make, message",
     [
         (lambda: DDIM(eta=2), "eta=2"),
+        (lambda: DDIM("karras"), "eta='karras'"),
+        (lambda: DDIM(LinearSchedule()), r"eta=LinearSchedule\("),
+        (lambda: EulerAncestral("karras"), "eta='karras'"),
+        (
+            lambda: DDIM(compat="diffusers", final_denoising=False),
+            "final_denoising=False",
+        ),
         (lambda: DDPM("big"), "variance='big'"),
         (lambda: DDIM(compat="keras"), "compat='keras'"),
         (lambda: DDIM(grid="leading"), "grid='leading'"),

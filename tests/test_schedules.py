@@ -257,13 +257,30 @@ def test_the_sigmoid_schedule_is_the_published_function():
 
         low, high = sigmoid(-3 / 0.7), sigmoid(3 / 0.7)
         value = (high - sigmoid((t * 6 - 3) / 0.7)) / (high - low)
-        return min(max(value, 1e-5), 1 - 1e-5)
+        return min(max(value, 1e-9), 1)
 
-    t = np.linspace(0.001, 1, 50)
+    schedule = SigmoidSchedule(temperature=0.7)
+    t = np.linspace(0.001, 0.999, 50)
     np.testing.assert_allclose(
-        np.square(SigmoidSchedule(temperature=0.7).alpha(t)),
-        [gamma(time) for time in t],
-        rtol=1e-9,
+        np.square(schedule.alpha(t)), [gamma(time) for time in t], rtol=1e-9
+    )
+    # At its ends ours keeps 1e-5 of image and of noise.
+    ends = np.array([1e-9, 1.0])
+    np.testing.assert_allclose(
+        np.square(schedule.alpha(ends)),
+        [gamma(time) for time in ends],
+        atol=1.001e-5,
+        rtol=0,
+    )
+    np.testing.assert_allclose(schedule.alpha(ends[1:]) ** 2, 1e-5)
+
+
+def test_a_sigmoid_of_almost_no_temperature_is_a_step():
+    schedule = SigmoidSchedule(temperature=0.003)
+    t = np.array([0.1, 0.49, 0.5, 0.51, 0.9])
+    # Half the image in the middle; elsewhere the bounds.
+    np.testing.assert_allclose(
+        np.square(schedule.alpha(t)), [1, 1, 0.5, 0, 0], atol=1.001e-5
     )
 
 

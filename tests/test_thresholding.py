@@ -72,13 +72,13 @@ def test_dynamic_thresholding_is_that_of_diffusers(quantile):
     np.testing.assert_allclose(bounded, expected, atol=1e-6)
 
 
-def test_images_are_bounded_and_the_noise_kept_as_in_diffusers():
+def test_images_are_bounded_and_the_noise_kept_if_asked():
     x_t = as_images([-3.0, 0.1, 2.5])
     point = SCHEDULE.point(np.float64(0.4))
 
     def wild(x_t, point):
         return Estimate(5.0 * x_t, 7.0 * x_t)
 
-    estimate = thresholded(wild, StaticThresholding(), "diffusers")(x_t, point)
+    estimate = thresholded(wild, StaticThresholding(), True)(x_t, point)
     np.testing.assert_allclose(estimate.x_0, as_images([-1, 0.5, 1]))
     np.testing.assert_array_equal(estimate.noise, 7.0 * x_t)

@@ -13,6 +13,21 @@ def test_it_starts_at_zero_even_where_there_is_no_image_or_no_noise():
     np.testing.assert_array_equal(Uncertainty()(log_snr), 0)
 
 
+def test_it_is_linear_in_the_embedding_of_a_quarter_of_the_log_of_sigma():
+    layer = Uncertainty(channels=16)
+    layer.build((None,))
+    kernel = np.random.default_rng(0).standard_normal((16, 1))
+    layer.linear.set_weights([kernel])
+    # Karras et al. 2024: c_noise = log(sigma) / 4.
+    sigma = np.array([0.002, 0.3, 1.0, 80.0])
+    features = layer.embedding(np.float32(np.log(sigma) / 4))
+    expected = (np.asarray(features) @ kernel)[:, 0]
+    u = layer(np.float32(-2 * np.log(sigma)))
+    # Float32 roundings of the level, turned by frequencies of some tens.
+    np.testing.assert_allclose(u, expected, atol=1e-3)
+    assert np.ptp(expected) > 0.1
+
+
 def test_it_learns_the_logarithm_of_the_loss():
     layer = Uncertainty()
     random = np.random.default_rng(0)

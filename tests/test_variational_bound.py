@@ -138,6 +138,22 @@ def test_variational_bound_is_that_of_the_prior_for_an_exact_denoiser():
     np.testing.assert_allclose(bits, -np.log2(share), atol=1e-9)
 
 
+@pytest.mark.parametrize("num_steps", [1, 0, -3, 1001, np.int64(1001)])
+def test_steps_that_the_schedule_has_not_are_refused(num_steps):
+    images, _ = gaussian_bytes(1)
+    with pytest.raises(ValueError, match=f"num_steps={num_steps}, with"):
+        variational_bits(images, LinearSchedule(), num_steps, None)
+
+
+def test_a_tensor_may_say_how_many_steps_are_taken():
+    images, _ = gaussian_bytes(1)
+    one, other = (
+        variational_bits(images, LinearSchedule(), num_steps, None)
+        for num_steps in (5, tf.constant(5))
+    )
+    np.testing.assert_array_equal(one, other)
+
+
 def test_learned_range_at_its_ends_is_small_and_large():
     images, _ = gaussian_bytes(2)
     denoise = gaussian_denoiser(DEVIATION)

@@ -10,11 +10,13 @@ from keras_unet_diffusion.diffusion import (
     EDMSchedule,
     EDMWeighting,
     FlowPrediction,
+    FlowSchedule,
     ImagePrediction,
     LinearSchedule,
     MinSNRWeighting,
     NoisePrediction,
     P2Weighting,
+    ScorePrediction,
     SigmoidWeighting,
     SoftMinSNRWeighting,
     VelocityPrediction,
@@ -27,6 +29,7 @@ PREDICTIONS = [
     VelocityPrediction(),
     FlowPrediction(),
     EDMPrediction(),
+    ScorePrediction(),
 ]
 WEIGHTINGS = [
     MinSNRWeighting(2.0),
@@ -124,12 +127,83 @@ def test_the_weighted_error_is_the_same_for_all_predictions(weighting):
         np.testing.assert_allclose(loss, losses[0], rtol=1e-9)
 
 
+def test_soft_min_snr_is_by_default_that_of_k_diffusion():
+    schedule = EDMSchedule()
+    sigma = np.array([0.002, 0.1, 0.5, 3.0, 80.0])
+    t = schedule.time(-2 * np.log(sigma))
+    weight = weight_of(SoftMinSNRWeighting(), EDMPrediction(), schedule, t)
+    # "soft-min-snr" of the code of Crowson et al. 2024, sigma_data = 0.5.
+    expected = (sigma * 0.5) ** 2 / (sigma**2 + 0.5**2) ** 2
+    np.testing.assert_allclose(weight, expected, rtol=1e-9)
+
+
+def weight_of_noise_alone(weighting, prediction, schedule, dtype):
+    """The loss of a prediction that is off by one everywhere, at the end."""
+    process = DiffusionProcess(schedule, prediction, weighting)
+    x_0, noise = np.random.default_rng(0).standard_normal((2, 1, 2, 2, 1))
+    x_0, noise, t = (x.astype(dtype) for x in (x_0, noise, np.ones(1)))
+    told = process.target(x_0, noise, t) + 1
+    return np.asarray(process.loss(told, x_0, noise, t))
+
+
+def is_infinite(weighting, prediction):
+    says_nothing = isinstance(prediction, NoisePrediction | ScorePrediction)
+    return says_nothing and isinstance(weighting, EDMWeighting)
+
+
+ENDS = pytest.mark.parametrize(
+    "schedule",
+    [ZeroTerminalSNRSchedule(), FlowSchedule()],
+    ids=lambda x: type(x).__name__,
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@ENDS
 @pytest.mark.parametrize(
     "weighting", WEIGHTINGS, ids=lambda x: type(x).__name__
 )
-def test_weights_are_finite_where_there_is_no_image(weighting):
-    for prediction in PREDICTIONS[1:]:
-        weight = weight_of(
-            weighting, prediction, ZeroTerminalSNRSchedule(), np.ones(2)
-        )
+def test_weights_are_finite_where_there_is_no_image(weighting, schedule, dtype):
+    for prediction in PREDICTIONS:
+        if is_infinite(weighting, prediction):
+            continue
+        weight = weight_of_noise_alone(weighting, prediction, schedule, dtype)
         assert np.isfinite(weight).all() and (weight >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "weighting",
+    [
+        MinSNRWeighting(),
+        SoftMinSNRWeighting(),
+        P2Weighting(),
+        SigmoidWeighting(),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+@pytest.mark.parametrize(
+    "prediction",
+    [NoisePrediction(), ScorePrediction()],
+    ids=lambda x: type(x).__name__,
+)
+def test_the_noise_counts_in_full_where_there_is_no_image(
+    prediction, weighting, dtype
+):
+    # The limit for an SNR of 0 of min(SNR, 5) / SNR, 4 / (SNR + 4),
+    # 1 / (1 + SNR) and sigmoid(-log SNR).
+    weight = weight_of_noise_alone(
+        weighting, prediction, ZeroTerminalSNRSchedule(), dtype
+    )
+    # Float32's roundings of an error of one.
+    np.testing.assert_allclose(weight, 1, rtol=1e-6)
+
+
+@ENDS
+@pytest.mark.parametrize("prediction", [NoisePrediction(), ScorePrediction()])
+def test_a_weight_that_would_be_infinite_is_refused(prediction, schedule):
+    with pytest.raises(ValueError, match="infinite where there is no image"):
+        DiffusionProcess(schedule, prediction, EDMWeighting())
+    # Others of the kind are not.
+    DiffusionProcess(CosineSchedule(), prediction, EDMWeighting())
+    DiffusionProcess(schedule, VelocityPrediction(), EDMWeighting())

@@ -1,6 +1,7 @@
 """The command that converts checkpoints: `kud-convert`."""
 
 import json
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -57,11 +58,9 @@ DIFFUSERS_PREDICTIONS = {
 CONTINUOUS_LAYOUTS = ("edm", "edm2")
 CONTINUOUS_PREDICTIONS = {"edm": "edm", "vp": "noise", "ve": "score"}
 # Nichol and Dhariwal 2021: T 4000, the network told steps of 1,000.
-IDDPM_TIMESTEPS = {
-    "iddpm_cifar10": 4000,
-    "iddpm_imagenet64": 4000,
-    "iddpm_imagenet64_conditional": 4000,
-}
+IDDPM_TIMESTEPS = dict.fromkeys(
+    ("iddpm_cifar10", "iddpm_imagenet64", "iddpm_imagenet64_conditional"), 4000
+)
 TIME_SCALE = 1000
 EMA = {"auto": None, "averaged": True, "raw": False}
 
@@ -344,3 +343,7 @@ def _diffusers_scheduler(path):
 def main(argv=None):
     """Runs the command; returns its exit status."""
     return run_command(convert, define_flags, DESCRIPTION, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

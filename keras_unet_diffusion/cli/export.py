@@ -1,5 +1,7 @@
 """The command that exports: `kud-export`, `python -m export`."""
 
+import sys
+
 from absl import flags
 
 from keras_unet_diffusion.cli.command import (
@@ -61,3 +63,7 @@ def export(values):
 def main(argv=None):
     """Runs the command; returns its exit status."""
     return run_command(export, define_flags, DESCRIPTION, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,10 +1,11 @@
 """The command that generates images: `kud-sample`."""
 
 import dataclasses
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 from keras_unet_diffusion.cli.command import (
     check_given,
@@ -12,17 +13,18 @@ from keras_unet_diffusion.cli.command import (
     load_diffusion_model,
     run_command,
 )
+from keras_unet_diffusion.cli.sample_flags import check_flags, define_flags
 from keras_unet_diffusion.data import (
     decode_image,
-    image_dataset,
+    open_source,
     save_grid,
     save_images,
     to_model_range,
 )
 from keras_unet_diffusion.files import check_new_folder, written_whole
 from keras_unet_diffusion.guidance import AutoGuidance, ClassifierFreeGuidance
+from keras_unet_diffusion.network_calls import takes_labels
 from keras_unet_diffusion.samplers import (
-    COMPATIBLE,
     GRID_NAMES,
     SAMPLER_NAMES,
     DynamicThresholding,
@@ -33,131 +35,10 @@ DESCRIPTION = """Generates images from a trained model.
 Writes grid.png and one PNG file for each image. With --images: variations of
 those, or, with --mask too, a part of them made anew.
 """
-# Flags that mean nothing without another.
-NEEDS = {
-    "strength": "images",
-    "mask": "images",
-    "num_resamples": "mask",
-}
 MASK_THRESHOLD = 127  # of 255
-
-
-def define_flags(values):
-    """Defines the flags of the command on a `FlagValues`."""
-    to = {"flag_values": values}
-    flags.DEFINE_string(
-        "checkpoint", None, "A work directory or a .keras file.", **to
-    )
-    flags.DEFINE_string("out", None, "Folder to write, new or empty.", **to)
-    flags.DEFINE_integer(
-        "num_images",
-        None,
-        "Images to generate; by default 16, or as many as are given.",
-        **to,
-    )
-    flags.DEFINE_list(
-        "labels",
-        None,
-        "Class numbers by commas, one for all images or one for each; by "
-        "default the classes in turn.",
-        **to,
-    )
-    flags.DEFINE_integer("num_steps", 50, "Sampling steps.", **to)
-    flags.DEFINE_integer("seed", 0, "Image k is always the same.", **to)
-    flags.DEFINE_enum("sampler", "ddim", list(SAMPLER_NAMES), "Sampler.", **to)
-    flags.DEFINE_enum(
-        "grid",
-        None,
-        list(GRID_NAMES),
-        "Where the steps are; by default as the sampler is used.",
-        **to,
-    )
-    flags.DEFINE_float("eta", None, "Randomness of ddim, 0 to 1.", **to)
-    flags.DEFINE_enum(
-        "compat",
-        "paper",
-        list(COMPATIBLE),
-        "Whose details, where code differs from its paper.",
-        **to,
-    )
-    flags.DEFINE_bool(
-        "dynamic_thresholding",
-        False,
-        "Bound estimated images at a quantile of their pixels.",
-        **to,
-    )
-    flags.DEFINE_float(
-        "guidance_scale",
-        1.0,
-        "Strength of the labels; 1 for no guidance.",
-        **to,
-    )
-    flags.DEFINE_float(
-        "guidance_rescale",
-        0.0,
-        "Share of the images' spread to bring back after guidance.",
-        **to,
-    )
-    flags.DEFINE_list(
-        "guidance_interval",
-        None,
-        "Least and most noise per image with guidance, as LOW,HIGH.",
-        **to,
-    )
-    flags.DEFINE_string(
-        "guide",
-        None,
-        "Work directory or .keras file of a worse model to be guided away "
-        "from; by default from the model without labels.",
-        **to,
-    )
-    flags.DEFINE_integer(
-        "num_frames",
-        None,
-        "Also writes denoising.png: each image in so many frames, from noise.",
-        **to,
-    )
-    flags.DEFINE_integer("batch_size", 64, "Images made at once.", **to)
-    flags.DEFINE_integer(
-        "image_size", None, "Pixels, for a network of any size.", **to
-    )
-    _define_image_flags(to)
-
-
-def _define_image_flags(to):
-    flags.DEFINE_string(
-        "images",
-        None,
-        "File, or folder, of images to begin with, taken in turn; their "
-        "centre squares are resized.",
-        **to,
-    )
-    flags.DEFINE_float(
-        "strength",
-        None,
-        "How much of --images is made anew: above 0 up to 1, by default 0.5.",
-        **to,
-    )
-    flags.DEFINE_string(
-        "mask",
-        None,
-        "Image that is white where --images are kept and black where they "
-        "are made anew.",
-        **to,
-    )
-    flags.DEFINE_integer(
-        "num_resamples",
-        None,
-        "With --mask, how often each step is taken; by default 10.",
-        **to,
-    )
-    flags.DEFINE_string(
-        "low_resolution_images",
-        None,
-        "File, or folder, of what a super-resolution network enlarges, taken "
-        "in turn.",
-        **to,
-    )
+# What is written beside each image by itself, see `save_images`.
+PICTURES_OF_ALL = ("grid.png", "denoising.png")
+IMAGE_NAME = re.compile(r"image_\d{5,}\.png")
 
 
 def sample(values):
@@ -165,9 +46,11 @@ def sample(values):
     check_given(values, "checkpoint", "out")
     check_place("out", values.out)
     check_new_folder(values.out)
-    _check_together(values)
+    check_flags(values)
     labels = _labels(values.labels)
     model = load_diffusion_model(values.checkpoint)
+    if values.images is not None and labels is None:
+        _check_unlabelled(values, model)
     images = _make_images(
         values,
         model,
@@ -176,7 +59,7 @@ def sample(values):
         seed=values.seed,
         sampler=_sampler(values),
         guidance_scale=values.guidance_scale,
-        guidance=_guidance(values),
+        guidance=_guidance(values, model),
         num_frames=values.num_frames,
         batch_size=values.batch_size,
     )
@@ -199,31 +82,12 @@ def sample(values):
     print(f"{len(images)} images and grid.png are in {values.out}.")
 
 
-def _check_together(values):
-    """Raises a `ValueError` for flags that would have no effect."""
-    for name, needed in NEEDS.items():
-        if values[name].value is not None and values[needed].value is None:
-            raise ValueError(
-                f"--{name} means nothing without --{needed}. Received: "
-                f"--{name}={values[name].value}. Pass --{needed} too, or leave "
-                "it out."
-            )
-    if values.mask is not None and values.strength is not None:
+def _check_unlabelled(values, model):
+    if takes_labels(model.ema_network):
         raise ValueError(
-            "Behind a mask everything is made anew. Received: --mask="
-            f"{values.mask} and --strength={values.strength}. Leave one out."
-        )
-    if values.guide is not None and values.guidance_rescale:
-        raise ValueError(
-            "Only guidance by labels is rescaled. Received: --guide="
-            f"{values.guide} and --guidance_rescale={values.guidance_rescale}. "
-            "Leave one out."
-        )
-    if values.guide is not None and values.guidance_scale == 1:
-        raise ValueError(
-            "A guidance scale of 1 is no guidance. Received: --guide="
-            f"{values.guide} without --guidance_scale. Pass for example "
-            "--guidance_scale=2."
+            "The network must be told what given images show. Received: "
+            f"--images={values.images} without --labels. Pass --labels=3, or "
+            "one for each."
         )
 
 
@@ -253,8 +117,12 @@ def _make_images(values, model, **options):
         values.images, image_shape[0], image_shape[-1], num_images
     )
     if values.mask is None:
-        strength = 0.5 if values.strength is None else values.strength
-        return model.image_to_image(images, strength=strength, **options)
+        return model.image_to_image(
+            images,
+            strength=values.strength,
+            noise_level=values.noise_level,
+            **options,
+        )
     mask = decode_image(values.mask, image_shape[0], 1)[..., 0]
     num_resamples = values.num_resamples
     return model.inpaint(
@@ -267,19 +135,27 @@ def _make_images(values, model, **options):
 
 def _read_images(path, image_size, image_channels, num_images):
     """Images of a file or a folder, `num_images` in turn if that is given."""
-    if Path(path).is_dir():
-        dataset = image_dataset(
-            f"folder:{path}", image_size, image_channels, shuffle=False
-        )
-        batches = [x[0] if isinstance(x, tuple) else x for x in dataset]
-        images = np.concatenate(batches)
-    else:
-        images = to_model_range(
-            decode_image(path, image_size, image_channels)[np.newaxis]
-        ).numpy()
-    if num_images is None:
-        return images
+    paths = _image_paths(Path(path))
+    num_images = len(paths) if num_images is None else num_images
+    # Each file once, and of a large folder no more than are taken.
+    pixels = [
+        decode_image(path, image_size, image_channels)
+        for path in paths[:num_images]
+    ]
+    images = to_model_range(np.stack(pixels)).numpy()
     return images[np.arange(num_images) % len(images)]
+
+
+def _image_paths(path):
+    """Files of images; of what `sample` wrote, without its pictures of all."""
+    if not path.is_dir():
+        return [path]
+    if not any((path / name).exists() for name in PICTURES_OF_ALL):
+        return open_source(f"folder:{path}").items
+    written = [x for x in path.iterdir() if IMAGE_NAME.fullmatch(x.name)]
+    # By number: after image_99999.png comes image_100000.png.
+    written.sort(key=lambda x: (len(x.name), x.name))
+    return written or open_source(f"folder:{path}").items
 
 
 def _sampler(values):
@@ -300,7 +176,7 @@ def _sampler(values):
     return dataclasses.replace(sampler, **options)
 
 
-def _guidance(values):
+def _guidance(values, model):
     """The guidance that the flags describe."""
     interval = values.guidance_interval
     if interval is not None:
@@ -314,10 +190,24 @@ def _guidance(values):
             ) from None
     if values.guide is not None:
         guide = load_diffusion_model(values.guide)
+        _check_guide(values, guide.process, model.process)
         return AutoGuidance(network=guide.ema_network, interval=interval)
     return ClassifierFreeGuidance(
         rescale=values.guidance_rescale, interval=interval
     )
+
+
+def _check_guide(values, guide, process):
+    """Raises a `ValueError` for the process of another kind of model."""
+    for name in ("schedule", "prediction"):
+        theirs, ours = getattr(guide, name), getattr(process, name)
+        if theirs != ours:
+            raise ValueError(
+                f"A guide has the {name} of the model. Received: --guide="
+                f"{values.guide} with {theirs!r}, and --checkpoint="
+                f"{values.checkpoint} with {ours!r}. Pass an earlier or "
+                "smaller version of the model."
+            )
 
 
 def _labels(labels):
@@ -337,3 +227,7 @@ def _labels(labels):
 def main(argv=None):
     """Runs the command; returns its exit status."""
     return run_command(sample, define_flags, DESCRIPTION, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

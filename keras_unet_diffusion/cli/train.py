@@ -7,13 +7,13 @@ from pathlib import Path
 import keras
 
 from keras_unet_diffusion.cli.command import check_place, run_command
+from keras_unet_diffusion.cli.train_checks import check_flags
 from keras_unet_diffusion.cli.train_flags import (
     JIT_COMPILE,
     PREDICTIONS,
     SCHEDULES,
     TIMES,
     WEIGHTINGS,
-    check_flags,
     check_same_flags,
     define_flags,
     read_flags,
@@ -316,3 +316,7 @@ def _print_next_commands(workdir):
 def main(argv=None):
     """Runs the command; returns its exit status."""
     return run_command(train, define_flags, DESCRIPTION, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

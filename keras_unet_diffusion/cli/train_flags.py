@@ -1,7 +1,5 @@
 """The flags of the command that trains, and the file that keeps them."""
 
-import math
-
 from absl import flags
 
 from keras_unet_diffusion import diffusion
@@ -252,98 +250,6 @@ def _define_training_flags(to):
     flags.DEFINE_enum(
         "sampler", "ddim", list(SAMPLER_NAMES), "Of samples.png.", **to
     )
-
-
-def check_flags(values):
-    """Raises a `ValueError` for numbers that do not fit together."""
-    values.steps_per_epoch = min(values.steps_per_epoch, values.train_steps)
-    values.steps_per_execution = min(
-        values.steps_per_execution, values.steps_per_epoch
-    )
-    for name in (
-        "batch_size",
-        "train_steps",
-        "steps_per_epoch",
-        "steps_per_execution",
-        "sample_epochs",
-        "checkpoint_epochs",
-    ):
-        if values[name].value < 1:
-            raise ValueError(
-                f"--{name} must be at least 1. Received: "
-                f"--{name}={values[name].value}. Pass a positive whole number."
-            )
-    for whole, part in (
-        ("train_steps", "steps_per_epoch"),
-        ("steps_per_epoch", "steps_per_execution"),
-    ):
-        if values[whole].value % values[part].value:
-            raise ValueError(
-                f"--{whole} must be a multiple of --{part}. Received: "
-                f"--{whole}={values[whole].value} and --{part}="
-                f"{values[part].value}. Change one of them."
-            )
-    is_rate = math.isfinite(values.learning_rate) and values.learning_rate > 0
-    if not is_rate or values.warmup_steps < 0:
-        raise ValueError(
-            "--learning_rate must be positive and --warmup_steps not "
-            f"negative. Received: --learning_rate={values.learning_rate} and "
-            f"--warmup_steps={values.warmup_steps}. Leave them out for the "
-            "defaults."
-        )
-    if not 0 <= values.seed < 2**32:
-        raise ValueError(
-            f"--seed is out of range. Received: --seed={values.seed}. Pass a "
-            f"number from 0 to {2**32 - 1}."
-        )
-    _check_process(values)
-    if values.preset not in PRESETS:
-        raise ValueError(
-            "There is no preset of that name. Received: --preset="
-            f"{values.preset}. Choose one of {', '.join(PRESETS)}."
-        )
-    resolutions = values.attention_resolutions or []
-    if not all(resolution.isdecimal() for resolution in resolutions):
-        raise ValueError(
-            "--attention_resolutions are heights in pixels by commas. "
-            f"Received: --attention_resolutions={','.join(resolutions)}. Pass "
-            "whole numbers, such as 16,8."
-        )
-
-
-def _check_process(values):
-    num_timesteps = SCHEDULES[values.schedule]().num_timesteps
-    most = num_timesteps or math.inf
-    if not 1 <= values.num_sampling_steps <= most:
-        known = f"{most:,}" if num_timesteps else "any number of"
-        raise ValueError(
-            f"The {values.schedule} schedule has {known} steps. Received: "
-            f"--num_sampling_steps={values.num_sampling_steps}. Pass a number "
-            f"from 1{f' to {most}' if num_timesteps else ' on'}."
-        )
-    ends_in_noise = values.schedule == "flow" or values.zero_terminal_snr
-    if ends_in_noise and values.prediction in ("noise", "score"):
-        raise ValueError(
-            "The schedule ends in noise alone, of which that prediction says "
-            f"nothing. Received: --prediction={values.prediction} with "
-            f"--schedule={values.schedule}, --zero_terminal_snr="
-            f"{values.zero_terminal_snr}. Pass --prediction=velocity, or flow "
-            "for the flow schedule."
-        )
-    if values.sampler.startswith("flow_") and values.schedule != "flow":
-        raise ValueError(
-            "Flow samplers follow the flow schedule alone. Received: "
-            f"--sampler={values.sampler} with --schedule={values.schedule}. "
-            "Pass --sampler=euler or heun, or --schedule=flow."
-        )
-    size = values.schedule_base_size
-    if size is not None and (size < 1 or num_timesteps):
-        raise ValueError(
-            "Schedules in continuous time can be shifted from one size in "
-            f"pixels to another. Received: --schedule_base_size={size} with "
-            f"--schedule={values.schedule}. Leave it out, or pass a positive "
-            "number and --schedule=continuous_cosine, sigmoid, vp or flow."
-        )
 
 
 def write_flags(workdir, values):

@@ -200,8 +200,9 @@ def _report(bad, source, on_bad_image):
     if on_bad_image == "error" or len(bad) == len(source.items):
         raise ValueError(
             f"{len(bad)} of {len(source.items)} images cannot be used. "
-            "Repair or remove them, or pass on_bad_image='skip' to leave them "
-            f"out. Received:\n{reasons}"
+            "Repair or remove them, or pass on_bad_image='skip' "
+            "(--on_bad_image=skip) to leave them out. "
+            f"Received:\n{reasons}"
         )
     logging.warning(
         "%d of %d images are left out:\n%s",

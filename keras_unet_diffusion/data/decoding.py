@@ -63,7 +63,7 @@ def decode_image(source, image_size, image_channels=3, max_pixels=MAX_PIXELS):
         raise ValueError(
             "The image cannot be read: it is damaged, or not a JPEG, PNG, "
             f"WebP, BMP or GIF file. Received: {where} ({error}). Repair or "
-            "remove it, or skip such files by on_bad_image='skip'."
+            "remove it."
         ) from None
     return fit_image(picture, image_size)
 

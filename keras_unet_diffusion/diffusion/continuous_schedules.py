@@ -10,6 +10,7 @@ from keras_unet_diffusion.diffusion.schedules import (
     Schedule,
     VariancePreserving,
     check_order,
+    check_time_scale,
     unless_clean,
 )
 
@@ -38,7 +39,8 @@ class VPSchedule(VariancePreserving):
     Reference:
         Song et al. 2021, "Score-Based Generative Modeling through Stochastic
         Differential Equations", Eq. 33; Karras et al. 2022, table 1, with
-        beta_d = beta_max - beta_min. Differences: none.
+        beta_d = beta_max - beta_min. Differences: both training and sampling
+        begin at t = 1e-3; published is that for sampling, 1e-5 for training.
     """
 
     beta_min: float = 0.1
@@ -81,7 +83,7 @@ class ContinuousCosineSchedule(VariancePreserving):
         time_scale: float > 0. The network is told `time_scale * t`.
 
     Raises:
-        ValueError: the bounds are in the wrong order.
+        ValueError: the bounds are in the wrong order, or no positive scale.
 
     Example:
 
@@ -92,7 +94,8 @@ class ContinuousCosineSchedule(VariancePreserving):
     Reference:
         Salimans and Ho 2022, section 2 and appendix; Hoogeboom et al. 2023,
         "simple diffusion", appendix A: log-SNR -2 log tan(pi t / 2) with t
-        scaled so that both bounds are met. Differences: none.
+        scaled so that both bounds are met. Differences: training and sampling
+        begin at t = 1e-3, where theirs begin at 0.
     """
 
     max_log_snr: float = 15.0
@@ -106,6 +109,7 @@ class ContinuousCosineSchedule(VariancePreserving):
                 f"{self.max_log_snr}, min_log_snr={self.min_log_snr}. Pass "
                 "the larger as max_log_snr."
             )
+        check_time_scale(self.time_scale)
 
     def _ends(self):
         return (
@@ -154,7 +158,8 @@ class SigmoidSchedule(VariancePreserving):
 
     Reference:
         Jabri et al. 2022, "Scalable Adaptive Computation for Iterative
-        Generation", algorithm 2 ("sigmoid_schedule"). Differences: none.
+        Generation", algorithm 2 ("sigmoid_schedule"). Differences: alpha**2
+        is kept in [1e-5, 1 - 1e-5], theirs in [1e-9, 1].
     """
 
     start: float = -3.0
@@ -164,7 +169,7 @@ class SigmoidSchedule(VariancePreserving):
     time_scale: float = 1000.0
 
     def __post_init__(self):
-        if not self.start < self.end or self.temperature <= 0:
+        if not (self.start < self.end and self.temperature > 0):
             raise ValueError(
                 "The sigmoid runs from start to end. Received: start="
                 f"{self.start}, end={self.end}, temperature="
@@ -176,10 +181,12 @@ class SigmoidSchedule(VariancePreserving):
                 f"min_alpha_squared={self.min_alpha_squared}. Pass a small "
                 "positive number, such as 1e-5."
             )
+        check_time_scale(self.time_scale)
 
     def _ends(self):
         def sigmoid(x):
-            return 1 / (1 + math.exp(-x / self.temperature))
+            # Unlike that of exp, this form never overflows.
+            return 0.5 * (1 + math.tanh(0.5 * x / self.temperature))
 
         return sigmoid(self.start), sigmoid(self.end)
 
@@ -247,10 +254,11 @@ class ShiftedSchedule(VariancePreserving):
                 f"shifted. Received: schedule={self.schedule!r}. Pass "
                 "ContinuousCosineSchedule(), SigmoidSchedule() or VPSchedule()."
             )
-        if self.image_size <= 0 or self.base_size <= 0:
+        if not (self.image_size > 0 and self.base_size > 0):
             raise ValueError(
                 "Sizes are positive numbers of pixels. Received: image_size="
-                f"{self.image_size}, base_size={self.base_size}."
+                f"{self.image_size}, base_size={self.base_size}. Pass such as "
+                "256 and 64."
             )
 
     def _shift(self):
@@ -298,13 +306,15 @@ class FlowSchedule(Schedule):
     shift: float = 1.0
     time_scale: float = 1000.0
 
+    ends_without_image = True
+
     def __post_init__(self):
-        if self.shift <= 0 or self.time_scale <= 0:
+        if not self.shift > 0:
             raise ValueError(
-                "shift and time_scale must be positive. Received: shift="
-                f"{self.shift}, time_scale={self.time_scale}. 1 and 1000 are "
-                "usual."
+                f"The shift must be positive. Received: shift={self.shift}. 1 "
+                "is usual."
             )
+        check_time_scale(self.time_scale)
 
     def alpha(self, t):
         t = ops.convert_to_tensor(t)

@@ -3,12 +3,16 @@
 import abc
 import dataclasses
 import functools
+import numbers
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_unet_diffusion.diffusion.schedules import VariancePreserving
+from keras_unet_diffusion.diffusion.schedules import (
+    VariancePreserving,
+    check_time_scale,
+)
 
 # Times this close to the grid, in steps, are meant to be on it: float32 times
 # are off by up to 6e-5 of a thousand steps.
@@ -33,24 +37,23 @@ class DiscreteSchedule(VariancePreserving):
             `time_scale / num_timesteps`; None tells the step numbers.
 
     Raises:
-        ValueError: fewer than two steps, or no positive scale.
+        ValueError: fewer than two steps, no whole number of them, or no
+            positive scale.
     """
 
     num_timesteps: int = 1000
     time_scale: float | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self):
-        if self.num_timesteps < 2:
+        is_whole = isinstance(self.num_timesteps, numbers.Integral)
+        if not is_whole or self.num_timesteps < 2:
             raise ValueError(
-                "A schedule needs at least two steps. Received: num_timesteps="
-                f"{self.num_timesteps}. The published value is 1000."
+                "A schedule needs a whole number of steps, at least two. "
+                f"Received: num_timesteps={self.num_timesteps!r}. The "
+                "published value is 1000."
             )
-        if self.time_scale is not None and self.time_scale <= 0:
-            raise ValueError(
-                "time_scale is the number that stands for pure noise. Received:"
-                f" time_scale={self.time_scale}. Pass a positive number, such "
-                "as 1000, or None for the number of steps."
-            )
+        if self.time_scale is not None:
+            check_time_scale(self.time_scale)
 
     @abc.abstractmethod
     def betas(self):
@@ -59,6 +62,10 @@ class DiscreteSchedule(VariancePreserving):
     @property
     def min_time(self):
         return 1 / self.num_timesteps
+
+    @property
+    def ends_without_image(self):
+        return not self.alphas[-1] > 0
 
     @functools.cached_property
     def _log_alpha_squared(self):
@@ -139,11 +146,11 @@ class DiscreteSchedule(VariancePreserving):
 
 
 def _check_betas(beta_start, beta_end):
-    if not (0 < beta_start < 1 and 0 < beta_end < 1):
+    if not 0 < beta_start <= beta_end < 1:
         raise ValueError(
-            "The variances of a schedule lie between 0 and 1. Received: "
-            f"beta_start={beta_start}, beta_end={beta_end}. The published "
-            "values are 1e-4 and 0.02."
+            "The variances of a schedule lie between 0 and 1 and do not fall. "
+            f"Received: beta_start={beta_start}, beta_end={beta_end}. The "
+            "published values are 1e-4 and 0.02."
         )
 
 
@@ -157,14 +164,15 @@ class LinearSchedule(DiscreteSchedule):
     Args:
         num_timesteps: int >= 2. Steps from clean image to noise.
         beta_start: float in (0, 1). Variance of the first step.
-        beta_end: float in (0, 1). Variance of the last step.
+        beta_end: float in [`beta_start`, 1). Variance of the last step.
         scale_betas: bool. Whether both variances are multiplied by
             `1000 / num_timesteps`, so that the noise at the end is about the
             same for any number of steps.
         time_scale: float or None, see `DiscreteSchedule`.
 
     Raises:
-        ValueError: fewer than two steps, or variances outside (0, 1).
+        ValueError: fewer than two steps, or variances outside (0, 1) or
+            falling.
 
     Example:
 
@@ -203,11 +211,12 @@ class ScaledLinearSchedule(DiscreteSchedule):
     Args:
         num_timesteps: int >= 2. Steps from clean image to noise.
         beta_start: float in (0, 1). Variance of the first step.
-        beta_end: float in (0, 1). Variance of the last step.
+        beta_end: float in [`beta_start`, 1). Variance of the last step.
         time_scale: float or None, see `DiscreteSchedule`.
 
     Raises:
-        ValueError: fewer than two steps, or variances outside (0, 1).
+        ValueError: fewer than two steps, or variances outside (0, 1) or
+            falling.
 
     Example:
 
@@ -243,11 +252,12 @@ class SigmoidBetaSchedule(DiscreteSchedule):
     Args:
         num_timesteps: int >= 2. Steps from clean image to noise.
         beta_start: float in (0, 1). Variance at the foot of the sigmoid.
-        beta_end: float in (0, 1). Variance at its head.
+        beta_end: float in [`beta_start`, 1). Variance at its head.
         time_scale: float or None, see `DiscreteSchedule`.
 
     Raises:
-        ValueError: fewer than two steps, or variances outside (0, 1).
+        ValueError: fewer than two steps, or variances outside (0, 1) or
+            falling.
 
     Example:
 
@@ -305,7 +315,7 @@ class CosineSchedule(DiscreteSchedule):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.offset <= 0 or not 0 < self.max_beta < 1:
+        if not (self.offset > 0 and 0 < self.max_beta < 1):
             raise ValueError(
                 "offset must be positive and max_beta between 0 and 1. "
                 f"Received: offset={self.offset}, max_beta={self.max_beta}. "

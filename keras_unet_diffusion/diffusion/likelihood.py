@@ -1,6 +1,7 @@
 """The variational bound: how many bits a discrete process needs for images."""
 
 import math
+import numbers
 
 import keras
 from keras import ops
@@ -37,9 +38,9 @@ def variational_bits_per_dimension(
         schedule: the `DiscreteSchedule` that the network was trained with.
         draw_noise: function of the step's number, an int32 tensor from 0, to
             standard normal noise of the shape of x_0.
-        num_steps: int >= 2, also as a scalar tensor: takes so many of the
-            schedule's steps, evenly, the first and the last among them. None
-            for all.
+        num_steps: int from 2 to the schedule's steps, also as a scalar
+            tensor, which is not checked: takes so many of the schedule's
+            steps, evenly, the first and the last among them. None for all.
         variance: of the steps that the network takes: "fixed_small" (the
             posterior's), "fixed_large" (the noise of the step),
             "learned_range" or "learned" (as the network predicts). None for
@@ -49,8 +50,8 @@ def variational_bits_per_dimension(
         Bits per dimension of each image, `(batch,)`.
 
     Raises:
-        ValueError: the schedule is of another kind, or there is no such
-            variance.
+        ValueError: the schedule is of another kind or has fewer steps, or
+            there is no such variance.
 
     Example:
 
@@ -77,8 +78,15 @@ def variational_bits_per_dimension(
             f"{variance!r}. Pass one of {', '.join(VARIANCES)}, or None."
         )
     x_0 = ops.convert_to_tensor(x_0)
+    most = schedule.num_timesteps
     if num_steps is None:
-        num_steps = schedule.num_timesteps
+        num_steps = most
+    if isinstance(num_steps, numbers.Integral) and not 2 <= num_steps <= most:
+        raise ValueError(
+            "The bound takes two or more of the schedule's steps. Received: "
+            f"num_steps={num_steps}, with a schedule of {most}. Pass a number "
+            f"from 2 to {most}, or None for all."
+        )
     steps = _Steps(schedule, ops.cast(num_steps, "int32"), x_0.dtype)
 
     def body(i, nats):

@@ -8,11 +8,16 @@ recovers x_0 and noise from any prediction (`Prediction.split`).
 
 import abc
 import dataclasses
+import math
 
 import keras
 from keras import ops
 
 from keras_unet_diffusion.diffusion.component import Component
+
+# Bound of the log(sigma / alpha) that networks are told: alpha of 2**-24, which
+# stands for "no image at all".
+_LARGEST_LOG_RATIO = 24 * math.log(2)
 
 
 class Prediction(Component, abc.ABC):
@@ -156,13 +161,14 @@ class EDMPrediction(Prediction):
     Reference:
         Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based
         Generative Models", table 1, last column. Differences: c_skip, c_out
-        and c_in are written in alpha and sigma, so that both may be 0.
+        and c_in are written in alpha and sigma, so that both may be 0; c_noise
+        is bounded by that of `sigma / alpha = 2**24`.
     """
 
     sigma_data: float = 0.5
 
     def __post_init__(self):
-        if self.sigma_data <= 0:
+        if not self.sigma_data > 0:
             raise ValueError(
                 "The deviation of the images must be positive. Received: "
                 f"sigma_data={self.sigma_data}. The published value is 0.5."
@@ -183,7 +189,8 @@ class EDMPrediction(Prediction):
         return 1 / ops.sqrt(variance)
 
     def noise_level(self, alpha, sigma):
-        return (ops.log(sigma) - ops.log(alpha)) / 4  # c_noise
+        log_ratio = ops.log(sigma) - ops.log(alpha)
+        return ops.minimum(log_ratio, _LARGEST_LOG_RATIO) / 4  # c_noise
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
@@ -197,11 +204,13 @@ class ScorePrediction(Prediction):
     Reference:
         Song et al. 2021, "Score-Based Generative Modeling through Stochastic
         Differential Equations"; Karras et al. 2022, table 1, column "VE",
-        for the noise level. Differences: none.
+        for the noise level. Differences: the noise level is bounded where
+        there is no image.
     """
 
     def coefficients(self, alpha, sigma):
         return ops.zeros_like(alpha), -ops.ones_like(sigma)
 
     def noise_level(self, alpha, sigma):
-        return ops.log(sigma / alpha / 2)  # Karras et al. 2022: c_noise
+        level = ops.log(sigma / alpha / 2)  # Karras et al. 2022: c_noise
+        return ops.minimum(level, _LARGEST_LOG_RATIO)

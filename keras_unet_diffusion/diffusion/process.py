@@ -14,13 +14,18 @@ from keras_unet_diffusion.diffusion.learned_variance import variational_term
 from keras_unet_diffusion.diffusion.parameterizations import (
     NoisePrediction,
     Prediction,
+    ScorePrediction,
 )
 from keras_unet_diffusion.diffusion.schedules import Point, Schedule
 from keras_unet_diffusion.diffusion.times import TrainingTimes, UniformTimes
 from keras_unet_diffusion.diffusion.weightings import (
+    EDMWeighting,
     UniformWeighting,
     Weighting,
 )
+
+# Share of the image that stands for none at all in a loss's weight.
+_LEAST_ALPHA = 2.0**-24
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
@@ -42,8 +47,8 @@ class DiffusionProcess(Component):
             added to the loss with this weight. Published: 0.001.
 
     Raises:
-        ValueError: a part is of the wrong kind, or `variance_weight` is given
-            with a schedule that has no steps.
+        ValueError: a part is of the wrong kind, the loss would have no bound,
+            or `variance_weight` is given with a schedule that has no steps.
 
     Example:
 
@@ -78,9 +83,10 @@ class DiffusionProcess(Component):
                     f"{name}={value!r}. Pass an object, such as "
                     f"{type(self).__dataclass_fields__[name].default!r}."
                 )
+        self._check_weighting()
         if self.variance_weight is None:
             return
-        if self.variance_weight <= 0:
+        if not self.variance_weight > 0:
             raise ValueError(
                 "The weight of the variational bound must be positive. "
                 f"Received: variance_weight={self.variance_weight}. The "
@@ -92,6 +98,29 @@ class DiffusionProcess(Component):
                 f"Received: variance_weight={self.variance_weight}, schedule="
                 f"{self.schedule!r}. Pass a schedule with num_timesteps, or "
                 "variance_weight=None."
+            )
+
+    def _check_weighting(self):
+        is_of_noise = isinstance(
+            self.prediction, NoisePrediction | ScorePrediction
+        )
+        if not is_of_noise or not self.schedule.ends_without_image:
+            return
+        if isinstance(self.weighting, EDMWeighting):
+            raise ValueError(
+                "The weight of the noise's error is infinite where there is "
+                f"no image. Received: schedule={self.schedule!r}, prediction="
+                f"{self.prediction!r}, weighting={self.weighting!r}. Pass "
+                "another prediction, such as VelocityPrediction(), or "
+                "weighting=UniformWeighting()."
+            )
+        if self.variance_weight is not None:
+            raise ValueError(
+                "The variational bound needs an estimate of the image, of "
+                "which that prediction says nothing where there is noise "
+                f"alone. Received: schedule={self.schedule!r}, prediction="
+                f"{self.prediction!r}, variance_weight="
+                f"{self.variance_weight}. Pass VelocityPrediction()."
             )
 
     def noise_level(self, t):
@@ -204,13 +233,18 @@ class DiffusionProcess(Component):
         """
         prediction, variance = self.outputs(prediction)
         error = ops.square(prediction - self.target(x_0, noise, t))
-        _, alpha, sigma = self.schedule.point(t)
-        a, b = self.prediction.coefficients(alpha, sigma)
-        weight = self.weighting.weight(alpha, sigma, a, b)
-        loss = weight * ops.mean(error, axis=(1, 2, 3))
+        loss = self._weight(t) * ops.mean(error, axis=(1, 2, 3))
         if variance is None:
             return loss
         return loss + self._variance_loss(prediction, variance, x_0, noise, t)
+
+    def _weight(self, t):
+        _, alpha, sigma = self.schedule.point(t)
+        # Where there is no image, a weight by the SNR would be 0 / 0: almost
+        # no image gives its limit.
+        alpha = ops.where(alpha > 0, alpha, ops.full_like(alpha, _LEAST_ALPHA))
+        a, b = self.prediction.coefficients(alpha, sigma)
+        return self.weighting.weight(alpha, sigma, a, b)
 
     def _variance_loss(self, prediction, variance, x_0, noise, t):
         """The bound, which teaches the variance alone, not the mean."""

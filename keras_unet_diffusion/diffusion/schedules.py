@@ -55,6 +55,8 @@ class Schedule(Component, abc.ABC):
     max_time = 1.0
     # Whether these bound training, too; else sampling alone.
     is_bounded = True
+    # Whether there is no image at all at `max_time`: alpha is 0.
+    ends_without_image = False
 
     @abc.abstractmethod
     def log_snr(self, t):
@@ -109,6 +111,15 @@ class VariancePreserving(Schedule):
 
     def prior_deviation(self, point):
         return ops.ones_like(point.sigma)
+
+
+def check_time_scale(time_scale):
+    """Raises a `ValueError` unless a network's scale of time is positive."""
+    if not time_scale > 0:
+        raise ValueError(
+            "time_scale is the number that stands for pure noise. Received: "
+            f"time_scale={time_scale}. Pass a positive number, such as 1000."
+        )
 
 
 def unless_clean(t, values, clean):

@@ -114,7 +114,7 @@ class StratifiedTimes(TrainingTimes):
 
 
 def _check_deviation(deviation):
-    if deviation <= 0:
+    if not deviation > 0:
         raise ValueError(
             "The deviation of a distribution must be positive. Received: "
             f"deviation={deviation}. The published values are 1.2 of "

@@ -14,6 +14,7 @@ from keras_unet_diffusion.network_calls import (
     network_function,
     network_image_shape,
     network_inputs,
+    num_labels,
     takes_labels,
 )
 from keras_unet_diffusion.samplers import Path, start
@@ -128,20 +129,28 @@ def _generate_function(network, process, samplers, image_shape):
             (None, *low_resolution), tf.float32
         )
     function = network_function(network)
-    grid_steps = process.schedule.num_timesteps
+    num_timesteps = process.schedule.num_timesteps
 
     def run(sampler, guidance, given):
         """All steps of one sampler, with guidance or without."""
         shape, first = image_shape, tf.constant(0, tf.int32)
         path = Path(process.schedule, sampler, given["num_steps"], LOOP_DTYPE)
+        ratios = path(tf.range(given["num_steps"] + 1)).noise_ratio
+        are_apart = tf.debugging.assert_less(
+            ratios[1:],
+            ratios[:-1],
+            "Two steps of the sampler's grid coincide: pass fewer num_steps.",
+        )
         noise = random_numbers.normal_images(
             given["seed"], 0, given["num_images"], shape
         )
+        with tf.control_dependencies([are_apart]):
+            num_steps = tf.identity(given["num_steps"])
         x_t = sampler.initial(tf.cast(noise, LOOP_DTYPE), path)
         inputs = {
             "variables": start(sampler, x_t),
             "first": first,
-            "last": given["num_steps"],
+            "last": num_steps,
             "num_steps": given["num_steps"],
             "seed": given["seed"],
             "first_image": first,
@@ -171,7 +180,14 @@ def _generate_function(network, process, samplers, image_shape):
     def generate(*values):
         given = dict(zip(specs, values, strict=True))
         number = _number_of(given["sampler"], samplers)
-        with tf.control_dependencies(_checks(given, grid_steps)):
+        checks = _checks(given, num_labels(network))
+        if num_timesteps is not None:
+            checks.append(
+                _check_steps(
+                    given["num_steps"], num_timesteps, samplers, number
+                )
+            )
+        with tf.control_dependencies(checks):
             given["num_steps"] = tf.identity(given["num_steps"])
         images = tf.switch_case(
             number,
@@ -197,21 +213,48 @@ def _number_of(name, samplers):
         return tf.argmax(tf.cast(is_it, tf.int32), output_type=tf.int32)
 
 
-def _checks(given, grid_steps):
+def _check_steps(num_steps, num_timesteps, samplers, number):
+    """Assertion that the schedule has the steps of the sampler chosen."""
+    # As without a last step to the clean image, one is left for the end.
+    most = [num_timesteps - (not x.final_denoising) for x in samplers.values()]
+    return tf.debugging.assert_less_equal(
+        num_steps,
+        tf.constant(most)[number],
+        f"num_steps is at most {num_timesteps}, or one less for samplers "
+        "without final_denoising.",
+    )
+
+
+def _checks(given, upper_label):
     """Assertions about what `generate` was given."""
-    num_steps = given["num_steps"]
     checks = [
         tf.debugging.assert_positive(
             given["num_images"], "num_images must be at least 1."
         ),
         tf.debugging.assert_positive(
-            num_steps, "num_steps must be at least 1."
+            given["num_steps"], "num_steps must be at least 1."
+        ),
+        tf.debugging.assert_non_negative(
+            given["seed"], "seed must be at least 0."
         ),
     ]
-    if grid_steps is not None:
+    if "labels" in given:
+        labels = given["labels"]
+        upper = upper_label or tf.int32.max
         checks.append(
-            tf.debugging.assert_less_equal(
-                num_steps, grid_steps, f"num_steps is at most {grid_steps}."
+            tf.debugging.assert_equal(
+                tf.reduce_all((labels >= 0) & (labels < upper)),
+                True,
+                f"labels must be numbers from 0 to {upper - 1}.",
+            )
+        )
+    if "guidance_scale" in given:
+        scale = given["guidance_scale"]
+        checks.append(
+            tf.debugging.assert_equal(
+                tf.math.is_finite(scale) & (scale >= 0),
+                True,
+                "guidance_scale must be a number, at least 0.",
             )
         )
     for name, what in (("labels", "numbers"), (LOW_RESOLUTION, "images")):

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_unet_diffusion.diffusion.schedules import Point
-from keras_unet_diffusion.samplers.loop import Sampler
+from keras_unet_diffusion.samplers.loop import Sampler, is_number
 from keras_unet_diffusion.samplers.thresholding import (
     StaticThresholding,
     Thresholding,
@@ -45,13 +45,22 @@ class DDIM(Sampler):
         default=StaticThresholding(), kw_only=True
     )
 
+    # compat="diffusers": its DDIM clips the image and keeps the noise as
+    # predicted (use_clipped_model_output=False).
+    keeps_noise = True
+
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.eta <= 1:
+        if not is_number(self.eta) or not 0 <= self.eta <= 1:
             raise ValueError(
                 "eta is the share of fresh noise. Received: eta="
-                f"{self.eta}. Pass a number from 0 (deterministic) to 1 (as "
+                f"{self.eta!r}. Pass a number from 0 (deterministic) to 1 (as "
                 "random as DDPM)."
+            )
+        if self.compat == "diffusers" and not self.final_denoising:
+            raise ValueError(
+                "diffusers' DDIM goes to the clean image. Received: compat="
+                "'diffusers' with final_denoising=False. Leave one out."
             )
 
     @property
@@ -96,7 +105,7 @@ def next_point(sampler, path, i):
         return path(i + 1)
     now = path(i)
     # diffusers: prev_t = t - T // n, and the clean image below 0.
-    stride = ops.cast(num_timesteps // path.num_steps, now.t.dtype)
+    stride = ops.cast(num_timesteps // path.total_steps, now.t.dtype)
     t = now.t - stride / num_timesteps
     is_clean = t < 0.5 / num_timesteps
     point = path.schedule.point(ops.maximum(t, path.schedule.min_time))

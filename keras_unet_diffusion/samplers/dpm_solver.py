@@ -76,7 +76,7 @@ class DPMSolverPP(Sampler):
         # only its exponential counts.
         safe = after._replace(sigma=ops.where(is_clean, now.sigma, after.sigma))
         h = ops.where(is_clean, 1.0, safe.half_log_snr - lambda_0)
-        order = effective_order(self.order, i, path.num_steps, is_clean)
+        order = effective_order(self.order, i, path, is_clean)
         h_1 = ops.where(order > 1, lambda_0 - lambda_1, 1.0)
         h_2 = ops.where(order > 2, lambda_1 - lambda_2, 1.0)
         # Divided differences over earlier estimates, scaled by h.
@@ -118,18 +118,19 @@ class DPMSolverPP(Sampler):
         return of_slope * slope + of_curvature * curvature
 
 
-def effective_order(order, i, num_steps, is_clean):
+def effective_order(order, i, path, is_clean):
     """The order of a step: low in the first steps and in the last.
 
     Args:
         order: int, of the solver.
         i: number of the step, int32 scalar.
-        num_steps: int32 scalar.
+        path: the `Path`.
         is_clean: bool scalar. Whether the step ends at no noise.
 
     Returns:
         int32 scalar from 1 to `order`.
     """
-    left = ops.where(num_steps < FEW_STEPS, num_steps - i, order)
+    is_short = path.total_steps < FEW_STEPS
+    left = ops.where(is_short, path.num_steps - i, order)
     effective = ops.minimum(ops.minimum(i + 1, order), left)
     return ops.where(is_clean, 1, effective)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_unet_diffusion.samplers.grids import LeadingGrid
-from keras_unet_diffusion.samplers.loop import Sampler
+from keras_unet_diffusion.samplers.loop import Sampler, is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
@@ -85,11 +85,12 @@ class EulerAncestral(Sampler):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.eta <= 1 or self.noise_scale <= 0:
+        is_share = is_number(self.eta) and 0 <= self.eta <= 1
+        if not is_share or not self.noise_scale > 0:
             raise ValueError(
                 "eta lies in [0, 1] and noise_scale is positive. Received: "
-                f"eta={self.eta}, noise_scale={self.noise_scale}. 1 and 1 are "
-                "usual."
+                f"eta={self.eta!r}, noise_scale={self.noise_scale!r}. 1 and 1 "
+                "are usual."
             )
 
     @property

@@ -21,6 +21,9 @@ class TwiceShiftedGrid(TimeGrid):
     With shift 1 it is `LinspaceGrid`. For schedules of the kind
     `FlowSchedule`.
 
+    Raises:
+        ValueError: when sampling, for any other schedule.
+
     Example:
 
     ```python
@@ -32,6 +35,11 @@ class TwiceShiftedGrid(TimeGrid):
     """
 
     def point(self, i, num_points, schedule, sampler):
+        if not isinstance(schedule, FlowSchedule):
+            raise ValueError(
+                "Only the times of a FlowSchedule are shifted. Received: "
+                f"TwiceShiftedGrid() with {schedule!r}. Pass TrailingGrid()."
+            )
         first_step = ops.full_like(num_points, 1 / schedule.time_scale)
         last = schedule.sigma(first_step)
         share = i / ops.maximum(num_points - 1, 1)
@@ -54,14 +62,13 @@ class _FlowSampler(Sampler):
         estimate = denoise(x, point)
         return estimate.noise - estimate.x_0
 
-    def initial(self, noise, path):
-        if not isinstance(path.schedule, FlowSchedule):
+    def check_schedule(self, schedule):
+        if not isinstance(schedule, FlowSchedule):
             raise ValueError(
                 "Flow samplers follow the straight paths of a FlowSchedule. "
-                f"Received: a model with {path.schedule!r}. Pass Euler() or "
+                f"Received: a model with {schedule!r}. Pass Euler() or "
                 "Heun(), which follow any schedule."
             )
-        return super().initial(noise, path)
 
     @abc.abstractmethod
     def step(self, x_t, state, i, path, denoise, draw_noise):

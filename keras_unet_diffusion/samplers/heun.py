@@ -91,7 +91,7 @@ class Heun(Sampler):
     def _churned(self, x, point, path, draw_noise):
         """A noisier point and images there: algorithm 2, lines 4 to 6."""
         ratio = point.noise_ratio
-        num_steps = ops.cast(path.num_steps, ratio.dtype)
+        num_steps = ops.cast(path.total_steps, ratio.dtype)
         gamma = ops.minimum(self.churn / num_steps, math.sqrt(2) - 1)
         is_churned = (self.churn_min <= ratio) & (ratio <= self.churn_max)
         noisier = Point(

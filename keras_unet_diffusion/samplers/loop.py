@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_unet_diffusion.diffusion.component import Component
@@ -16,6 +17,12 @@ from keras_unet_diffusion.samplers.thresholding import (
 )
 
 COMPATIBLE = ("paper", "diffusers", "openai")
+
+
+def is_number(value):
+    """Whether an argument is a number, bool: whoever knows samplers that take
+    a schedule may pass one."""
+    return isinstance(value, int | float | np.number)
 
 
 class Estimate(NamedTuple):
@@ -41,7 +48,8 @@ class Sampler(Component, abc.ABC):
         grid: a `TimeGrid`, where the steps are; None for the sampler's usual.
         thresholding: a `Thresholding` of the estimated images; None for none.
         final_denoising: bool. Whether the last step goes all the way to the
-            clean image; otherwise a little noise is left.
+            clean image; otherwise to the grid's last point: next to the image
+            on most grids, at t = 1 / (n + 1) on a `TrailingGrid`.
         compat: "paper" for what was published; "diffusers" or "openai" for
             what that code does where it differs.
 
@@ -61,6 +69,8 @@ class Sampler(Component, abc.ABC):
     drops_last: ClassVar[bool] = False
     interpolates_ratio: ClassVar[bool] = False
     needs_image_share: ClassVar[bool] = False
+    # Whether, as in diffusers, thresholding leaves the noise as it was.
+    keeps_noise: ClassVar[bool] = False
 
     def __post_init__(self):
         for name, kind in (("grid", TimeGrid), ("thresholding", Thresholding)):
@@ -87,6 +97,9 @@ class Sampler(Component, abc.ABC):
     @abc.abstractmethod
     def is_stochastic(self):
         """Whether `step` draws noise, bool."""
+
+    def check_schedule(self, schedule):
+        """Raises a `ValueError` for a `Schedule` that it cannot follow."""
 
     def init(self, x):
         """What the first step finds as its `state`.
@@ -121,6 +134,7 @@ class Sampler(Component, abc.ABC):
 
     def initial(self, noise, path):
         """Noisy images at the first point, of standard normal noise."""
+        self.check_schedule(path.schedule)
         point = path(ops.cast(0, "int32"))
         return noise * path.schedule.prior_deviation(point)
 
@@ -167,7 +181,8 @@ def advance(sampler, denoise, variables, path, first, last, draw_noise=None):
         def plain(x_t, point):
             return Estimate(*denoise(x_t, point, x_0))
 
-        bounded = thresholded(plain, sampler.thresholding, sampler.compat)
+        keeps_noise = sampler.keeps_noise and sampler.compat == "diffusers"
+        bounded = thresholded(plain, sampler.thresholding, keeps_noise)
 
         def remembered(x_t, point):
             estimates.append(bounded(x_t, point))

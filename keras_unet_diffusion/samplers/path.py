@@ -63,6 +63,11 @@ class Path:
             return point
         return point._replace(alpha=ops.maximum(point.alpha, _LEAST_ALPHA))
 
+    @property
+    def total_steps(self):
+        """Steps of the whole path, also where some of them are left out."""
+        return self.num_steps
+
     def _cast(self, number):
         return ops.cast(number, self.dtype)
 
@@ -83,6 +88,10 @@ class ReversedPath:
     @property
     def num_steps(self):
         return self.path.num_steps
+
+    @property
+    def total_steps(self):
+        return self.path.total_steps
 
     @property
     def schedule(self):
@@ -113,6 +122,10 @@ class RestOfPath:
     @property
     def num_steps(self):
         return self.path.num_steps - self.skipped_steps
+
+    @property
+    def total_steps(self):
+        return self.path.total_steps
 
     @property
     def schedule(self):

@@ -116,15 +116,14 @@ class DynamicThresholding(Thresholding):
         return ops.clip(x_0, -bound, bound) / bound
 
 
-def thresholded(denoise, thresholding, compat="paper"):
+def thresholded(denoise, thresholding, keeps_noise=False):
     """Bounds the images that a denoiser estimates.
-
-    The noise is derived anew, so that image and noise still make x_t.
 
     Args:
         denoise: function `(x_t, point) -> Estimate`.
         thresholding: a `Thresholding`, or None for none.
-        compat: see `Sampler`.
+        keeps_noise: bool. Whether the noise is left as predicted; otherwise
+            it is derived anew, so that image and noise still make x_t.
 
     Returns:
         A function of the same kind.
@@ -135,9 +134,7 @@ def thresholded(denoise, thresholding, compat="paper"):
     def bounded_denoise(x_t, point):
         estimate = denoise(x_t, point)
         x_0 = thresholding.apply(estimate.x_0)
-        if compat == "diffusers":
-            # Its DDIM clips the image and keeps the noise as predicted
-            # (use_clipped_model_output=False).
+        if keeps_noise:
             return estimate._replace(x_0=x_0)
         noise = (x_t - point.alpha * x_0) / point.sigma
         return estimate._replace(x_0=x_0, noise=noise)

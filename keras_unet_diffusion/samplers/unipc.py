@@ -58,7 +58,7 @@ class UniPC(Sampler):
 
     def init(self, x):
         """Images before the last prediction, three earlier estimates, and
-        log(alpha / sigma) at the four points before this one's."""
+        log(alpha / sigma) at the three points before this one's."""
         zero = ops.zeros((), x.dtype)
         return (*[ops.zeros_like(x)] * 4, *[zero] * 3)
 
@@ -85,7 +85,7 @@ class UniPC(Sampler):
 
     def _order(self, i, path):
         is_clean = ops.equal(path(i + 1).sigma, 0)
-        order = effective_order(self.order, i, path.num_steps, is_clean)
+        order = effective_order(self.order, i, path, is_clean)
         if self.compat == "diffusers":
             # diffusers ends with low orders whatever the number of steps.
             order = ops.minimum(order, path.num_steps - i)

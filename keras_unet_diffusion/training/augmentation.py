@@ -27,7 +27,8 @@ class Augmentation(Component):
 
     Args:
         probability: float in [0, 1]. How likely each kind of change is;
-            0.12 to 0.15 were published.
+            0.12 to 0.15 were published. Mirroring left to right alone does
+            not depend on it: half of the images are mirrored, or none with 0.
 
     Raises:
         ValueError: `probability` is outside [0, 1].
@@ -40,7 +41,8 @@ class Augmentation(Component):
     ```
 
     Reference:
-        Karras et al. 2022, appendix F.2. Differences: one bicubic
+        Karras et al. 2022, appendix F.2, and its code, which considers
+        mirroring always (`xflip=1e8`). Differences: one bicubic
         interpolation, where theirs filters an image of twice the size;
         pixels may so leave [-1, 1] a little.
     """
@@ -64,7 +66,7 @@ class Augmentation(Component):
 
         Args:
             uniform: numbers in [0, 1), `(batch, 10)`: which of six changes
-                are made, two flips, two angles.
+                are considered, two flips, two angles.
             normal: standard normal numbers, `(batch, 4)`.
 
         Returns:
@@ -88,8 +90,10 @@ class Augmentation(Component):
             axis=1,
         )
         # Stretching and translation have two parameters each.
-        is_made = tf.gather(uniform, [0, 1, 2, 3, 4, 4, 5, 5], axis=1)
-        return tf.where(is_made < self.probability, drawn, 0.0)
+        which = tf.gather(uniform, [0, 1, 2, 3, 4, 4, 5, 5], axis=1)
+        # Mirroring is considered always, and so made for half of the images.
+        limits = [float(self.probability > 0)] + 7 * [self.probability]
+        return tf.where(which < tf.constant(limits, which.dtype), drawn, 0.0)
 
     def labels(self, parameters):
         """Returns what the network is told, `(batch, 9)`: zeros for images
