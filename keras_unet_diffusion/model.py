@@ -278,13 +278,25 @@ class DiffusionModel(GenerationMethods, keras.Model):
         return cls(**(config | parts))
 
     def save_own_variables(self, store):
-        # Keras does not save seed generators: a loaded model would draw the
-        # noise of its first steps again.
-        state = self.training_seeds.state
-        store["training_seeds"] = keras.ops.convert_to_numpy(state)
+        for name, variable in self._state_beside_weights().items():
+            store[name] = keras.ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store):
-        self.training_seeds.state.assign(store["training_seeds"][...])
+        for name, variable in self._state_beside_weights().items():
+            variable.assign(store[name][...])
+
+    def _state_beside_weights(self):
+        """What Keras does not save, variables by name: the states of seed
+        generators, without which a loaded model would draw the noise and the
+        dropout of its first steps again, and the loss of an epoch so far."""
+        network = self.network
+        weights = {id(weight) for weight in network.weights}
+        seeds = [x for x in network.variables if id(x) not in weights]
+        return (
+            {"training_seeds": self.training_seeds.state}
+            | {f"network_seeds_{k}": seed for k, seed in enumerate(seeds)}
+            | {f"loss_{x.name}": x for x in self.loss_tracker.variables}
+        )
 
     def _num_updates(self):
         """Updates of the weights so far: Keras counts accumulated steps and

@@ -1,5 +1,6 @@
 """What the tests of exported files share: calls, the page's code."""
 
+import functools
 from pathlib import Path
 
 import tensorflow as tf
@@ -13,6 +14,7 @@ def code_blocks():
     return [part.split("```")[0] for part in text.split("```python\n")[1:]]
 
 
+@functools.lru_cache(maxsize=2)
 def signature(folder, name):
     """A signature of the SavedModel in a folder of exported files."""
     path = str(folder / "saved_model")

@@ -212,14 +212,15 @@ def test_sample_enlarges_images_with_an_upsampler(command, tmp_path):
 @pytest.mark.parametrize(
     "flags, expected",
     [
-        (
+        pytest.param(
             ["--schedule=edm", "--prediction=edm", "--weighting=edm"]
             + ["--times=log_normal", "--sampler=heun"],
             DiffusionProcess(
                 EDMSchedule(), EDMPrediction(), EDMWeighting(), LogNormalTimes()
             ),
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             ["--schedule=flow", "--prediction=flow", "--times=logit_normal"]
             + ["--schedule_base_size=4", "--sampler=flow_euler"],
             DiffusionProcess(
@@ -227,13 +228,15 @@ def test_sample_enlarges_images_with_an_upsampler(command, tmp_path):
                 FlowPrediction(),
                 times=LogitNormalTimes(),
             ),
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             ["--schedule=continuous_cosine", "--schedule_base_size=16"],
             DiffusionProcess(
                 ShiftedSchedule(ContinuousCosineSchedule(), 8, 16),
                 VelocityPrediction(),
             ),
+            marks=pytest.mark.slow,
         ),
         (
             ["--zero_terminal_snr", "--learned_variance", "--sampler=ddpm"]

@@ -19,7 +19,7 @@ from command_fixtures import (
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
-from keras_unet_diffusion.cli import sample, train, train_flags
+from keras_unet_diffusion.cli import sample, train, train_flags, train_model
 from keras_unet_diffusion.cli.command import parse_flags
 from keras_unet_diffusion.data import open_source
 from keras_unet_diffusion.model import DiffusionModel
@@ -120,14 +120,33 @@ def test_more_steps_that_make_no_whole_epochs_are_refused(
     assert files_under(finished_copy) == before
 
 
-def test_a_damaged_checkpoint_is_named_and_nothing_changed(
-    finished_copy, command
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    finished_copy, command, caplog
 ):
     newest = finished_copy / "checkpoints" / "step_00000004.keras"
-    newest.write_bytes(newest.read_bytes()[:1000])
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    arguments = [f"--workdir={finished_copy}", *FOUR_STEPS, "--train_steps=8"]
+    result = command(train, *arguments)
+    assert (result.status, result.err) == (0, "")
+    assert "Going on after step 2." in result.out
+    (warning,) = caplog.messages
+    assert "damaged" in warning and str(newest) in warning
+    assert "Going on from the one before it, step_00000002.keras" in warning
+    assert load_model(finished_copy).optimizer.iterations == 8
+
+
+def test_checkpoints_that_are_all_damaged_are_named_and_nothing_changed(
+    finished_copy, command
+):
+    paths = sorted((finished_copy / "checkpoints").iterdir())
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:1000])
     before = files_under(finished_copy)
     arguments = [f"--workdir={finished_copy}", *FOUR_STEPS, "--train_steps=8"]
-    assert_one_line(command(train, *arguments), str(newest), "damaged")
+    result = command(train, *arguments)
+    assert_one_line(result, *map(str, paths), "All checkpoints")
     assert files_under(finished_copy) == before
 
 
@@ -301,7 +320,7 @@ def test_a_preset_is_trained_without_what_the_loss_or_the_data_lacks():
     ]
     values = parse_flags(train_flags.define_flags, ["kud", *flags])
     source = open_source("digits", "train", None)
-    network = train._build_network(values, source)
+    network = train_model.build_network(values, source)
     # Learned variances, and a null label where there are no labels.
     assert network.null_label is None
     assert network.output_shape == (None, 8, 8, 1)

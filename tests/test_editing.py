@@ -190,11 +190,11 @@ def test_given_images_need_their_labels(images):
         ),
         (
             lambda m, x: m.image_to_image(x, noise_level=1e-4),
-            "noise_level=0.0001. Pass a number from 0.1",
+            "noise_level=0.0001. Pass a number from 0.07617 to",
         ),
         (
             lambda m, x: m.image_to_image(x, noise_level=1e4),
-            "noise_level=10000.0. Pass a number from 0.1",
+            "noise_level=10000.0. Pass a number from 0.07617 to",
         ),
         (
             lambda m, x: m.image_to_image(x, sampler=FlowEuler()),

@@ -86,6 +86,7 @@ def test_the_readmes_formulas_scale_what_a_network_of_edm_is_given(tmp_path):
     np.testing.assert_allclose(denoised, expected[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_samplers_add_no_weights_to_the_file(tmp_path):
     process = DiffusionProcess(FlowSchedule(), FlowPrediction())
     model = DiffusionModel(one_block_network(), process)

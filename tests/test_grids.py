@@ -84,6 +84,13 @@ def test_openais_stride_is_the_smallest_that_gives_just_so_many_steps():
     assert steps[::-1] == list(by_force)
 
 
+def test_openais_stride_knows_no_offset():
+    sampler = DDIM(grid=LeadingGrid(offset=1), compat="openai")
+    path = Path(SCHEDULE, sampler, np.int32(10), "float64")
+    with pytest.raises(ValueError, match="with offset=1. Leave one out"):
+        path(np.int32(0))
+
+
 @each_grid
 @pytest.mark.parametrize("schedule", [VPSchedule(), FlowSchedule(shift=3.0)])
 def test_points_of_formulas_stay_on_their_schedule(schedule, grid):

@@ -174,6 +174,7 @@ def test_a_u_net_hands_rematerialization_to_its_blocks():
     assert_same(*results, precision=1e-4)
 
 
+@pytest.mark.slow
 def test_training_goes_the_same_way(digits):
     images = digits[0][:16]
 

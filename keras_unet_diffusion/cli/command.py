@@ -9,8 +9,11 @@ import tensorflow as tf
 from absl import flags, logging
 
 from keras_unet_diffusion.model import DiffusionModel
-from keras_unet_diffusion.training import load_model
+from keras_unet_diffusion.training import Stopped, load_model
 
+# Exit status of a run that was told to stop and goes on by the same command;
+# sysexits.h: "temporary failure, the user is invited to retry".
+STOPPED = 75
 # What a user can cause and mend; anything else is our bug and keeps its
 # traceback.
 USER_ERRORS = (
@@ -59,7 +62,8 @@ def run_command(run, define_flags, description, argv=None):
         argv: list of str, the program's name first; None for `sys.argv`.
 
     Returns:
-        Exit status: 0, 1 after an error of the user's, 130 if interrupted.
+        Exit status: 0, 1 after an error of the user's, 75 if training was
+        stopped by a signal and saved, 130 if interrupted otherwise.
     """
     argv = sys.argv if argv is None else argv
     logging.use_absl_handler()
@@ -79,6 +83,10 @@ def run_command(run, define_flags, description, argv=None):
         run(values)
     except USER_ERRORS as error:
         return _complain(_message(error))
+    except Stopped as stopped:
+        sys.stdout.flush()
+        print(f"{stopped} The same command goes on.", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
         return _complain("Interrupted.", status=130)
     return 0

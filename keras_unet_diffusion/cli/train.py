@@ -9,31 +9,24 @@ import keras
 from keras_unet_diffusion.cli.command import check_place, run_command
 from keras_unet_diffusion.cli.train_checks import check_flags
 from keras_unet_diffusion.cli.train_flags import (
-    JIT_COMPILE,
-    PREDICTIONS,
-    SCHEDULES,
-    TIMES,
-    WEIGHTINGS,
     check_same_flags,
     define_flags,
     read_flags,
     write_flags,
 )
-from keras_unet_diffusion.data import image_dataset, open_source, save_grid
-from keras_unet_diffusion.diffusion import (
-    DiffusionProcess,
-    FlowSchedule,
-    ShiftedSchedule,
-    ZeroTerminalSNRSchedule,
+from keras_unet_diffusion.cli.train_model import (
+    build_model,
+    build_network,
+    execution,
 )
+from keras_unet_diffusion.data import image_dataset, open_source, save_grid
 from keras_unet_diffusion.files import remove_leftovers
-from keras_unet_diffusion.model import DiffusionModel
-from keras_unet_diffusion.presets import PRESETS
 from keras_unet_diffusion.training import (
-    Augmentation,
     ImagesPerSecond,
+    RestoreLoss,
     SampleGrid,
     SaveCheckpoints,
+    StopOnSignal,
     load_model,
     save_model,
 )
@@ -43,8 +36,8 @@ from keras_unet_diffusion.training.checkpoints import (
     checkpoint_path,
     keep_newest,
     list_checkpoints,
+    newest_whole_checkpoint,
 )
-from keras_unet_diffusion.unet import UNet
 
 DESCRIPTION = """Trains a U-Net to denoise images, and samples from it.
 
@@ -62,23 +55,24 @@ def train(values):
     check_flags(values)
     if before:
         check_same_flags(workdir, before, values)
-    done = list_checkpoints(workdir)[-1][0] if before else 0
-    if done >= values.train_steps and (workdir / FINAL_MODEL).exists():
-        print(f"{workdir} already holds {done} steps; nothing is left to do.")
+    newest = list_checkpoints(workdir)[-1][0] if before else 0
+    if newest >= values.train_steps and (workdir / FINAL_MODEL).exists():
+        print(f"{workdir} already holds {newest} steps; nothing is left to do.")
         _print_next_commands(workdir)
         return
+    done, checkpoint = newest_whole_checkpoint(workdir) if before else (0, None)
     keras.utils.set_random_seed(values.seed)
     source = open_source(values.source, values.split, values.data_dir)
-    network = _build_network(values, source)
-    dataset, validation_data = _datasets(values, source, network, done)
-    if done:
-        model = load_model(checkpoint_path(workdir, done))
+    network = build_network(values, source)
+    datasets = _datasets(values, source, network, done)
+    if checkpoint:
+        model = load_model(checkpoint)
         # A file does not say how steps are run; the flags do.
-        model.compile(model.optimizer, **_execution(values))
+        model.compile(model.optimizer, **execution(values))
         network = model.network
         print(f"Going on after step {done:,}.")
     else:
-        model = _build_model(values, network)
+        model = build_model(values, network)
     print(
         f"{values.source}: {len(source.items):,} images; {values.preset} at "
         f"{network.image_size}x{network.image_size}x{network.image_channels}"
@@ -90,22 +84,45 @@ def train(values):
         remove_leftovers(folder)
     # Of fewer steps; the checkpoint of the same step is kept.
     (workdir / FINAL_MODEL).unlink(missing_ok=True)
-    num_columns = network.num_classes or 8
-    num_columns = num_columns if num_columns <= 16 else 8
-    model.fit(
-        dataset,
-        epochs=values.train_steps // values.steps_per_epoch,
-        initial_epoch=done // values.steps_per_epoch,
-        steps_per_epoch=values.steps_per_epoch,
-        validation_data=validation_data,
-        callbacks=_callbacks(workdir, values, num_columns),
-        shuffle=False,
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
+    _fit(values, model, source, datasets, done)
+    _finish(values, model, done)
+
+
+def _fit(values, model, source, datasets, done):
+    """Trains to the last step; an epoch that was stopped is ended first."""
+    workdir, steps_per_epoch = Path(values.workdir), values.steps_per_epoch
+    with StopOnSignal(workdir, done) as stop:
+        while done < values.train_steps:
+            epoch, batches_done = divmod(done, steps_per_epoch)
+            callbacks = [stop, *_callbacks(workdir, values, model, done)]
+            last_epoch = values.train_steps // steps_per_epoch
+            if batches_done:
+                callbacks.append(RestoreLoss(model))
+                last_epoch = epoch + 1
+            dataset, validation_data = datasets
+            model.fit(
+                dataset,
+                epochs=last_epoch,
+                initial_epoch=epoch,
+                steps_per_epoch=steps_per_epoch - batches_done,
+                validation_data=validation_data,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+            done = last_epoch * steps_per_epoch
+            if done < values.train_steps:
+                datasets = _datasets(values, source, model.network, done)
+
+
+def _finish(values, model, done):
+    """Writes what a whole run ends with."""
+    workdir = Path(values.workdir)
     last_checkpoint = checkpoint_path(workdir, max(done, values.train_steps))
     if not last_checkpoint.exists():
         save_model(model, last_checkpoint)
         keep_newest(workdir)
+    num_columns = _num_columns(model.network)
     images = model.generate(
         8 * num_columns,
         num_steps=values.num_sampling_steps,
@@ -113,11 +130,17 @@ def train(values):
         sampler=values.sampler,
         batch_size=values.batch_size,
     )
-    scale = max(1, 64 // network.image_size)
+    scale = max(1, 64 // model.network.image_size)
     save_grid(workdir / "samples.png", images, num_columns, scale)
     # The last file: where it is, nothing is left to do.
     save_model(model, workdir / FINAL_MODEL)
     _print_next_commands(workdir)
+
+
+def _num_columns(network):
+    """Columns of the sample grids: the classes, if they are not too many."""
+    num_columns = network.num_classes or 8
+    return num_columns if num_columns <= 16 else 8
 
 
 def _flags_of_run(workdir):
@@ -138,60 +161,6 @@ def _flags_of_run(workdir):
         )
     # A start that failed, maybe by its flags.
     return None
-
-
-def _build_network(values, source):
-    channels = values.image_channels or source.image_channels
-    num_classes = values.num_classes
-    if num_classes is None:
-        num_classes = source.num_classes
-    elif num_classes and source.labels is None:
-        raise ValueError(
-            f"{values.source} has no labels. Received: --num_classes="
-            f"{num_classes}. Leave it out."
-        )
-    elif num_classes and num_classes < source.num_classes:
-        raise ValueError(
-            f"{values.source} has {source.num_classes} classes. Received: "
-            f"--num_classes={num_classes}. Leave it out, or pass 0 for none."
-        )
-    overrides = {
-        "image_channels": int(channels),
-        "num_classes": num_classes or None,
-        "dtype": values.dtype_policy,
-        "rematerialize": values.rematerialize,
-        "self_conditioning": values.self_conditioning,
-        # Means and variances, or means alone.
-        "output_channels": (
-            2 * int(channels) if values.learned_variance else None
-        ),
-    }
-    if values.augment:
-        overrides["augmentation_channels"] = Augmentation.num_labels
-    if values.label_dropout and not num_classes:
-        raise ValueError(
-            "There are no labels to leave out. Received: --label_dropout="
-            f"{values.label_dropout} without classes. Leave it out, or train "
-            "on images with labels."
-        )
-    if not num_classes:
-        overrides["null_label"] = None
-    elif values.label_dropout:
-        overrides["null_label"] = "learned"
-    for name in ("image_size", "base_channels", "dropout"):
-        if values[name].value is not None:
-            overrides[name] = values[name].value
-    if values.attention_resolutions is not None:
-        overrides["attention_resolutions"] = [
-            int(x) for x in values.attention_resolutions
-        ]
-    if (PRESETS[values.preset] | overrides)["image_size"] is None:
-        raise ValueError(
-            "The preset is of a network of any size. Received: --preset="
-            f"{values.preset} and no --image_size. Pass --image_size, in "
-            "pixels."
-        )
-    return UNet.from_preset(values.preset, **overrides)
 
 
 def _datasets(values, source, network, steps_done):
@@ -226,69 +195,19 @@ def _datasets(values, source, network, steps_done):
     )
 
 
-def _schedule(values, image_size):
-    schedule = SCHEDULES[values.schedule]()
-    if values.zero_terminal_snr:
-        schedule = ZeroTerminalSNRSchedule(schedule)
-    base_size = values.schedule_base_size
-    if base_size is None:
-        return schedule
-    if values.schedule == "flow":
-        # Esser et al. 2024, Eq. 23: the root of the ratio of the pixels.
-        return FlowSchedule(shift=image_size / base_size)
-    return ShiftedSchedule(schedule, image_size, base_size)
-
-
-def _build_model(values, network):
-    process = DiffusionProcess(
-        _schedule(values, network.image_size),
-        PREDICTIONS[values.prediction](),
-        WEIGHTINGS[values.weighting](),
-        TIMES[values.times](),
-        # Nichol and Dhariwal 2021, Eq. 16.
-        variance_weight=0.001 if values.learned_variance else None,
-    )
-    model = DiffusionModel(
-        network,
-        process,
-        ema_decay=values.ema_decay,
-        clip_norm=values.clip_norm or None,
-        label_dropout=values.label_dropout,
-        offset_noise=values.offset_noise,
-        augmentation=Augmentation(values.augment) if values.augment else None,
-        time_resampling=values.time_resampling,
-        uncertainty=values.learned_uncertainty,
-        seed=values.seed,
-    )
-    learning_rate = values.learning_rate
-    if values.warmup_steps:
-        # Keras's cosine schedule with a cosine that stays at 1: warm-up,
-        # then constant.
-        learning_rate = keras.optimizers.schedules.CosineDecay(
-            0.0,
-            decay_steps=1,
-            alpha=1.0,
-            warmup_target=values.learning_rate,
-            warmup_steps=values.warmup_steps,
-        )
-    model.compile(keras.optimizers.Adam(learning_rate), **_execution(values))
-    return model
-
-
-def _execution(values):
-    return {
-        "jit_compile": JIT_COMPILE[values.jit_compile],
-        "steps_per_execution": values.steps_per_execution,
-    }
-
-
-def _callbacks(workdir, values, num_columns):
+def _callbacks(workdir, values, model, done):
     log_dir = workdir / "logs"
+    batches_done = done % values.steps_per_epoch
+    num_columns = _num_columns(model.network)
     return [
         ImagesPerSecond(values.batch_size),
         keras.callbacks.TensorBoard(log_dir, write_graph=False),
         # Before the grid: what runs out of memory there loses nothing.
-        SaveCheckpoints(workdir, every_epochs=values.checkpoint_epochs),
+        SaveCheckpoints(
+            workdir,
+            every_epochs=values.checkpoint_epochs,
+            batches_done=batches_done,
+        ),
         SampleGrid(
             workdir / "samples",
             log_dir / "train",
@@ -299,6 +218,7 @@ def _callbacks(workdir, values, num_columns):
             seed=values.seed,
             sampler=values.sampler,
             batch_size=values.batch_size,
+            batches_done=batches_done,
         ),
     ]
 

@@ -46,15 +46,7 @@ TIMES = {
 }
 JIT_COMPILE = {"auto": "auto", "true": True, "false": False}
 # A run may go on under another value of these.
-MAY_CHANGE = (
-    "workdir",
-    "train_steps",
-    "steps_per_execution",
-    "flagfile",
-    "help",
-    "h",
-    "undefok",
-)
+MAY_CHANGE = ("workdir", "train_steps", "flagfile", "help", "h", "undefok")
 
 
 def define_flags(values):

@@ -99,28 +99,33 @@ class DiffusionProcess(Component):
                 f"{self.schedule!r}. Pass a schedule with num_timesteps, or "
                 "variance_weight=None."
             )
-
-    def _check_weighting(self):
-        is_of_noise = isinstance(
-            self.prediction, NoisePrediction | ScorePrediction
-        )
-        if not is_of_noise or not self.schedule.ends_without_image:
-            return
-        if isinstance(self.weighting, EDMWeighting):
-            raise ValueError(
-                "The weight of the noise's error is infinite where there is "
-                f"no image. Received: schedule={self.schedule!r}, prediction="
-                f"{self.prediction!r}, weighting={self.weighting!r}. Pass "
-                "another prediction, such as VelocityPrediction(), or "
-                "weighting=UniformWeighting()."
-            )
-        if self.variance_weight is not None:
+        if self._is_blind_at_the_end:
             raise ValueError(
                 "The variational bound needs an estimate of the image, of "
                 "which that prediction says nothing where there is noise "
                 f"alone. Received: schedule={self.schedule!r}, prediction="
                 f"{self.prediction!r}, variance_weight="
                 f"{self.variance_weight}. Pass VelocityPrediction()."
+            )
+
+    @property
+    def _is_blind_at_the_end(self):
+        """Whether a prediction says nothing of the image at the last time."""
+        is_of_noise = isinstance(
+            self.prediction, NoisePrediction | ScorePrediction
+        )
+        return is_of_noise and self.schedule.ends_without_image
+
+    def _check_weighting(self):
+        if isinstance(self.weighting, EDMWeighting) and (
+            self._is_blind_at_the_end
+        ):
+            raise ValueError(
+                "The weight of the noise's error is infinite where there is "
+                f"no image. Received: schedule={self.schedule!r}, prediction="
+                f"{self.prediction!r}, weighting={self.weighting!r}. Pass "
+                "another prediction, such as VelocityPrediction(), or "
+                "weighting=UniformWeighting()."
             )
 
     def noise_level(self, t):

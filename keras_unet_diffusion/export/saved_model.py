@@ -139,7 +139,7 @@ def _generate_function(network, process, samplers, image_shape):
         are_apart = tf.debugging.assert_less(
             ratios[1:],
             ratios[:-1],
-            "Two steps of the sampler's grid coincide: pass fewer num_steps.",
+            "Two steps of the grid coincide: pass fewer num_steps.",
         )
         noise = random_numbers.normal_images(
             given["seed"], 0, given["num_images"], shape

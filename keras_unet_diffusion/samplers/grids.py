@@ -102,7 +102,7 @@ class LeadingGrid(_UniformGrid):
 
     Args:
         offset: int >= 0. Added to the number of every step of a discrete
-            schedule.
+            schedule; not with compat="openai", which knows none.
 
     Raises:
         ValueError: `offset` is negative.
@@ -136,7 +136,12 @@ class LeadingGrid(_UniformGrid):
     def _as_openai(self, i, num_points, schedule):
         # "ddimN" of OpenAI's respacing takes the smallest stride that gives
         # just N steps, not the largest. Where there is none, it refuses; here
-        # the first steps then coincide.
+        # the first steps then coincide, which is refused before sampling.
+        if self.offset:
+            raise ValueError(
+                "OpenAI's respacing knows no offset. Received: compat='openai' "
+                f"with offset={self.offset}. Leave one out."
+            )
         stride = ops.ceil(schedule.num_timesteps / num_points)
         step = (num_points - 1 - i) * stride
         return _at_step(ops.minimum(step, schedule.num_timesteps - 1), schedule)
@@ -251,9 +256,11 @@ class KarrasGrid(_RatioGrid):
     Args:
         rho: float > 0. 1 spaces sigma / alpha evenly; more puts more points
             at low noise.
+        max_ratio: float > 0. Noise per image to begin with, at most; pass more
+            for an `EDMSchedule` that goes on above it.
 
     Raises:
-        ValueError: `rho` is not positive.
+        ValueError: `rho` or `max_ratio` is not positive.
 
     Example:
 
@@ -263,7 +270,7 @@ class KarrasGrid(_RatioGrid):
 
     Reference:
         Karras et al. 2022, Eq. 5. Differences: on schedules whose alpha is not
-        1, sigma is the noise per image, sigma / alpha.
+        1, sigma is the noise per image, sigma / alpha; `max_ratio`.
     """
 
     rho: float = 7.0

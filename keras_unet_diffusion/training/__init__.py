@@ -8,13 +8,21 @@ from keras_unet_diffusion.training.callbacks import (
     SaveCheckpoints,
 )
 from keras_unet_diffusion.training.checkpoints import load_model, save_model
+from keras_unet_diffusion.training.stopping import (
+    RestoreLoss,
+    StopOnSignal,
+    Stopped,
+)
 
 __all__ = [
     "Augmentation",
     "ExponentialMovingAverage",
     "ImagesPerSecond",
+    "RestoreLoss",
     "SampleGrid",
     "SaveCheckpoints",
+    "StopOnSignal",
+    "Stopped",
     "load_model",
     "save_model",
 ]

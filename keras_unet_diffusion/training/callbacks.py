@@ -1,5 +1,6 @@
 """Callbacks that go with `DiffusionModel.fit`."""
 
+import abc
 import time
 from pathlib import Path
 
@@ -52,7 +53,36 @@ def _check_count(name, count):
         )
 
 
-class SampleGrid(keras.callbacks.Callback):
+class _EveryEpochs(keras.callbacks.Callback, abc.ABC):
+    """Does something after every so many epochs. Abstract.
+
+    Args:
+        every_epochs: int >= 1.
+        batches_done: int >= 0. Batches of the first epoch that were trained
+            on before `fit`.
+    """
+
+    def __init__(self, every_epochs, batches_done):
+        super().__init__()
+        _check_count("every_epochs", every_epochs)
+        self.every_epochs = every_epochs
+        self.batches_done = batches_done
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Not params["steps"]: it is None for a dataset of unknown length.
+        self.num_batches = self.batches_done + batch + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every_epochs == 0:
+            self.act(epoch, (epoch + 1) * self.num_batches)
+        self.batches_done = 0
+
+    @abc.abstractmethod
+    def act(self, epoch, step):
+        """Does it, after epoch number `epoch`, from 0, and `step` steps."""
+
+
+class SampleGrid(_EveryEpochs):
     """Writes a grid of samples, always from the same seed, now and then.
 
     Args:
@@ -66,6 +96,8 @@ class SampleGrid(keras.callbacks.Callback):
         sampler: a sampler or its name, see `DiffusionModel.generate`.
         batch_size: int >= 1, images made at once; None for all.
         image_size: int, in pixels, for a network of any size.
+        batches_done: int >= 0. Batches of the first epoch that were trained
+            on before `fit`.
     """
 
     def __init__(
@@ -80,12 +112,11 @@ class SampleGrid(keras.callbacks.Callback):
         sampler="ddim",
         batch_size=None,
         image_size=None,
+        batches_done=0,
     ):
-        super().__init__()
-        _check_count("every_epochs", every_epochs)
+        super().__init__(every_epochs, batches_done)
         self.folder = folder
         self.log_dir = log_dir
-        self.every_epochs = every_epochs
         self.num_images = num_images
         self.num_columns = num_columns
         self.num_steps = num_steps
@@ -94,13 +125,7 @@ class SampleGrid(keras.callbacks.Callback):
         self.batch_size = batch_size
         self.image_size = image_size
 
-    def on_train_batch_end(self, batch, logs=None):
-        # Not params["steps"]: it is None for a dataset of unknown length.
-        self.num_batches = batch + 1
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every_epochs:
-            return
+    def act(self, epoch, step):
         images = self.model.generate(
             self.num_images,
             num_steps=self.num_steps,
@@ -110,7 +135,6 @@ class SampleGrid(keras.callbacks.Callback):
             image_size=self.image_size,
         )
         grid = image_grid(images, self.num_columns)
-        step = (epoch + 1) * self.num_batches
         if self.folder is not None:
             save_png(Path(self.folder) / f"step_{step:08d}.png", grid)
         if self.log_dir is not None:
@@ -120,30 +144,23 @@ class SampleGrid(keras.callbacks.Callback):
             writer.close()
 
 
-class SaveCheckpoints(keras.callbacks.Callback):
+class SaveCheckpoints(_EveryEpochs):
     """Saves the whole model now and then, and keeps the newest files.
 
     Args:
         workdir: checkpoints go to `workdir/checkpoints`.
         every_epochs: int >= 1.
         keep: int >= 1. Checkpoints that are kept.
+        batches_done: int >= 0. Batches of the first epoch that were trained
+            on before `fit`.
     """
 
-    def __init__(self, workdir, every_epochs=1, keep=2):
-        super().__init__()
-        _check_count("every_epochs", every_epochs)
+    def __init__(self, workdir, every_epochs=1, keep=2, batches_done=0):
+        super().__init__(every_epochs, batches_done)
         _check_count("keep", keep)
         self.workdir = workdir
-        self.every_epochs = every_epochs
         self.keep = keep
 
-    def on_train_batch_end(self, batch, logs=None):
-        # Not params["steps"]: it is None for a dataset of unknown length.
-        self.num_batches = batch + 1
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every_epochs:
-            return
-        step = (epoch + 1) * self.num_batches
+    def act(self, epoch, step):
         save_model(self.model, checkpoint_path(self.workdir, step))
         keep_newest(self.workdir, self.keep)

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 import keras
+from absl import logging
 
 from keras_unet_diffusion.files import written_whole
 
@@ -99,6 +100,18 @@ def load_model(path):
     ```
     """
     path = find_model(path)
+    check_model_file(path)
+    return keras.saving.load_model(path)
+
+
+def check_model_file(path):
+    """Raises a `ValueError` if a `.keras` file is damaged.
+
+    A `.keras` file is a zip archive, whose checksums tell every changed byte.
+
+    Args:
+        path: of the file.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -113,4 +126,38 @@ def load_model(path):
             f"The file is damaged, or no Keras model. Received: {path} "
             f"({damaged}). Use another checkpoint of the same run."
         )
-    return keras.saving.load_model(path)
+
+
+def newest_whole_checkpoint(workdir):
+    """Finds the newest checkpoint of a work directory that is not damaged.
+
+    Those that are damaged are logged as warnings and left where they are.
+
+    Args:
+        workdir: the work directory.
+
+    Returns:
+        Its step, int, and its `Path`; 0 and None if there are no checkpoints.
+
+    Raises:
+        ValueError: all of them are damaged.
+    """
+    reasons = []
+    for step, path in reversed(list_checkpoints(workdir)):
+        try:
+            check_model_file(path)
+        except ValueError as error:
+            reasons.append(str(error))
+            continue
+        for reason in reasons:
+            logging.warning(
+                "%s Going on from the one before it, %s.", reason, path.name
+            )
+        return step, path
+    if reasons:
+        raise ValueError(
+            "All checkpoints of the run are damaged. Received: "
+            + " ".join(reasons)
+            + f" Choose another --workdir than {workdir}."
+        )
+    return 0, None

@@ -1,0 +1,115 @@
+"""Stopping a run by a signal so that it can go on where it was."""
+
+import os
+import signal
+import threading
+
+import keras
+
+from keras_unet_diffusion.training.checkpoints import (
+    checkpoint_path,
+    keep_newest,
+    save_model,
+)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_NOTICE = b"\nStopping after this step; once more to leave at once.\n"
+
+
+class Stopped(Exception):
+    """A run was asked to stop, and its state is saved.
+
+    Args:
+        step: int. Training steps that were taken.
+        path: `Path` of the checkpoint.
+    """
+
+    def __init__(self, step, path):
+        super().__init__(f"Stopped after step {step:,}; saved {path}.")
+        self.step = step
+        self.path = path
+
+
+class RestoreLoss(keras.callbacks.Callback):
+    """Goes on with the mean loss of an epoch that was stopped amid it.
+
+    Args:
+        model: a `DiffusionModel` that was loaded from the checkpoint.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        self.state = [
+            keras.ops.convert_to_numpy(variable)
+            for variable in model.loss_tracker.variables
+        ]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # After fit has reset it.
+        for variable, value in zip(
+            self.model.loss_tracker.variables, self.state, strict=True
+        ):
+            variable.assign(value)
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training after the running step when the process is told to stop.
+
+    SIGTERM and SIGINT (Ctrl-C) save a checkpoint and raise `Stopped` out of
+    `fit`; a second signal ends the process at once. Signals are caught only
+    inside its `with` block, and only in the main thread. It waits for the
+    step, of `steps_per_execution` steps for all of them, and for validation.
+
+    Args:
+        workdir: the checkpoint goes to `workdir/checkpoints`.
+        steps_done: int >= 0. Training steps before `fit`.
+        keep: int >= 1. Checkpoints that are kept.
+
+    Raises:
+        Stopped: from `fit`, after a signal.
+
+    Example:
+
+    ```python
+    with StopOnSignal("runs/photos") as stop:
+        model.fit(dataset, epochs=100, callbacks=[stop])
+    ```
+    """
+
+    def __init__(self, workdir, steps_done=0, keep=2):
+        super().__init__()
+        self.workdir = workdir
+        self.step = steps_done
+        self.keep = keep
+        self.is_asked = False
+        self._handlers = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._handlers[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _on_signal(self, number, frame):
+        if self.is_asked:
+            os._exit(128 + number)
+        self.is_asked = True
+        # Not print: it may have been interrupted itself.
+        os.write(2, _NOTICE)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.first_step = self.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step = self.first_step + batch + 1
+        if not self.is_asked:
+            return
+        path = checkpoint_path(self.workdir, self.step)
+        save_model(self.model, path)
+        keep_newest(self.workdir, self.keep)
+        raise Stopped(self.step, path)
