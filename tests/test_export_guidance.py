@@ -75,8 +75,7 @@ def test_what_the_model_refuses_is_refused_by_its_files(
     inputs = {"labels": [1, 2], "guidance_scale": 1.0, "num_steps": 3} | wrong
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         generated(exported, **inputs)
-    if inputs.get("sampler") == "unfinished":
-        inputs["sampler"] = DDIM(final_denoising=False)
+    inputs["sampler"] = SAMPLERS[inputs.get("sampler", "ddim")]
     # The last of the wrong inputs is the one that is named.
     with pytest.raises(ValueError, match=list(wrong)[-1]):
         model.generate(2, seed=5, **inputs)

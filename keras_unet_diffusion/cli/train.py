@@ -94,10 +94,10 @@ def _fit(values, model, source, datasets, done):
     with StopOnSignal(workdir, done) as stop:
         while done < values.train_steps:
             epoch, batches_done = divmod(done, steps_per_epoch)
-            callbacks = [stop, *_callbacks(workdir, values, model, done)]
+            callbacks = [*_callbacks(workdir, values, model, done), stop]
             last_epoch = values.train_steps // steps_per_epoch
             if batches_done:
-                callbacks.append(RestoreLoss(model))
+                callbacks = [RestoreLoss(model), *callbacks]
                 last_epoch = epoch + 1
             dataset, validation_data = datasets
             model.fit(

@@ -55,6 +55,9 @@ class RestoreLoss(keras.callbacks.Callback):
 class StopOnSignal(keras.callbacks.Callback):
     """Ends training after the running step when the process is told to stop.
 
+    Make it the last of the callbacks: what others do at the end of an epoch
+    then is done before it saves.
+
     SIGTERM and SIGINT (Ctrl-C) save a checkpoint and raise `Stopped` out of
     `fit`; a second signal ends the process at once. Signals are caught only
     inside its `with` block, and only in the main thread. It waits for the
@@ -107,8 +110,16 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step = self.first_step + batch + 1
-        if not self.is_asked:
-            return
+        # After the last, the epoch is ended: nothing would do that later.
+        is_last = batch + 1 == self.params.get("steps")
+        if self.is_asked and not is_last:
+            self._stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.is_asked:
+            self._stop()
+
+    def _stop(self):
         path = checkpoint_path(self.workdir, self.step)
         save_model(self.model, path)
         keep_newest(self.workdir, self.keep)
