@@ -19,6 +19,8 @@ from keras_unet_diffusion.training.checkpoints import (
     list_checkpoints,
 )
 
+# Each run of the command takes half a minute.
+pytestmark = pytest.mark.slow
 EPOCH, STEPS = 20, 60
 RUN = [
     *SMALL,
@@ -133,7 +135,6 @@ def test_a_run_that_was_stopped_and_killed_goes_on_bit_for_bit(
     assert_same_run(workdir, uninterrupted)
 
 
-@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_bit_for_bit(
     uninterrupted, tmp_path
 ):
@@ -143,7 +144,6 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(
     assert_same_run(workdir, uninterrupted)
 
 
-@pytest.mark.slow
 def test_thirty_kills_at_random_moments_lose_no_checkpoint(tmp_path):
     """A checkpoint after every two steps, so that many kills come in one."""
     run = [
