@@ -4,7 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_unet_diffusion import DiffusionProcess, VelocityPrediction
+from keras_unet_diffusion import (
+    DiffusionModel,
+    DiffusionProcess,
+    VelocityPrediction,
+)
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -77,6 +81,14 @@ def gaussian_network(process, deviation=0.25, means=(), shape=(4, 4, 1)):
 def gaussian_process(**options):
     """The process of most tests: velocities are well conditioned."""
     return DiffusionProcess(**{"prediction": VelocityPrediction()} | options)
+
+
+def gaussian_model(deviation):
+    """A `DiffusionModel` of Gaussian images, and three of them."""
+    process = gaussian_process()
+    model = DiffusionModel(gaussian_network(process, deviation), process)
+    random = np.random.default_rng(0)
+    return model, deviation * random.standard_normal((3, 4, 4, 1))
 
 
 def one_layer_network(layer, shape=(4, 4, 1), **inputs):

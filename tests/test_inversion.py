@@ -4,7 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from gaussian_networks import gaussian_network, gaussian_process
+from gaussian_networks import (
+    gaussian_model,
+    gaussian_network,
+    gaussian_process,
+)
 
 from keras_unet_diffusion import DDIM, DiffusionModel
 from keras_unet_diffusion.diffusion import (
@@ -28,16 +32,18 @@ ROUNDING = 1e-5
 
 
 @pytest.fixture(scope="module")
-def model():
-    """A model of Gaussian images."""
-    process = gaussian_process()
-    return DiffusionModel(gaussian_network(process, DEVIATION), process)
+def gaussian():
+    return gaussian_model(DEVIATION)
 
 
-@pytest.fixture(scope="module")
-def images():
-    random = np.random.default_rng(0)
-    return DEVIATION * random.standard_normal((3, 4, 4, 1))
+@pytest.fixture
+def model(gaussian):
+    return gaussian[0]
+
+
+@pytest.fixture
+def images(gaussian):
+    return gaussian[1]
 
 
 @pytest.mark.parametrize(
