@@ -10,15 +10,20 @@ _TEMPORARY = ".writing-"
 
 
 @contextlib.contextmanager
-def written_whole(path):
+def written_whole(path, check=None):
     """Gives a temporary path and renames it to `path` when all went well.
 
     Works for a file or a folder, whichever the caller makes. After an error
     the temporary is removed and whatever was at `path` before is untouched.
+    A file is on the disk, not only in the system's cache, before it gets its
+    name, and so is the name when the block ends: it outlasts a power cut. The
+    files in a folder are not waited for.
 
     Args:
         path: where the file or folder shall be. A file there is replaced, a
             folder only if it is empty.
+        check: function of the temporary path that raises if what was written
+            is not good; None for none.
 
     Yields:
         A `Path` beside `path`, with the same suffix, that does not exist yet.
@@ -39,9 +44,23 @@ def written_whole(path):
         if temporary.is_file():
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
+        if check is not None:
+            check(temporary)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _sync_folder(path):
+    """Waits until the names in a folder are on the disk."""
+    # Windows opens no folders, and needs it not.
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove_leftovers(folder):

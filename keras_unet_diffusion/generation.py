@@ -3,12 +3,13 @@
 import collections
 import itertools
 
+import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from keras_unet_diffusion import noise as random_numbers
+from keras_unet_diffusion.backends import compiled, in_float64, is_jax
 from keras_unet_diffusion.generation_request import make_request
-from keras_unet_diffusion.guidance import AutoGuidance
 from keras_unet_diffusion.network_calls import (
     NetworkCalls,
     network_function,
@@ -48,7 +49,7 @@ def sampling_loop(network, process, task, function=None):
 
     def run(inputs):
         x_t = inputs["variables"][0]
-        num_images, image_shape = tf.shape(x_t)[0], tuple(x_t.shape[1:])
+        num_images, image_shape = ops.shape(x_t)[0], tuple(x_t.shape[1:])
         calls = NetworkCalls(
             network,
             process,
@@ -75,7 +76,7 @@ def sampling_loop(network, process, task, function=None):
             return task.guidance(now, x_t, point, scale)
 
         def draw_noise(step, k):  # stream 0 is x_1
-            stream = tf.cast(step, tf.int64) + 1 + 2**32 * tf.cast(k, tf.int64)
+            stream = ops.cast(step, "int64") + 1 + 2**32 * ops.cast(k, "int64")
             images = random_numbers.normal_images(
                 inputs["seed"],
                 stream,
@@ -83,7 +84,7 @@ def sampling_loop(network, process, task, function=None):
                 image_shape,
                 inputs["first_image"],
             )
-            return tf.cast(images, x_t.dtype)
+            return ops.cast(images, x_t.dtype)
 
         return advance(
             sampler,
@@ -165,23 +166,27 @@ class ImageGenerator:
             request, self.noise(request.seed, image_shape, first, count)
         )
 
+    @in_float64
     def scaled(self, request, noise):
         """Standard normal noise scaled to the first point of the path."""
+        noise = ops.convert_to_tensor(noise)
         return request.task.sampler.initial(noise, self._path(request))
 
+    @in_float64
     def noise(self, seed, image_shape, first, count):
         """The standard normal noise that images begin from."""
         x_1 = random_numbers.normal_images(
-            tf.constant(seed, tf.int64), 0, count, image_shape, first
+            int(seed), 0, count, image_shape, first
         )
-        return tf.cast(x_1, LOOP_DTYPE)
+        return ops.cast(x_1, LOOP_DTYPE)
 
+    @in_float64
     def point(self, request, i):
         """The `Point` where step `i` of the whole path begins."""
-        return self._path(request)(tf.constant(i, tf.int32))
+        return self._path(request)(_scalar(i, "int32"))
 
     def _path(self, request):
-        steps = tf.constant(request.num_steps, tf.int32)
+        steps = _scalar(request.num_steps, "int32")
         return Path(
             self.process.schedule, request.task.sampler, steps, LOOP_DTYPE
         )
@@ -190,6 +195,7 @@ class ImageGenerator:
         """Checks what was asked for; see `make_request`."""
         return make_request(self.network, self.process, num_images, **options)
 
+    @in_float64
     def run(self, request, noisy_images, num_frames=None):
         """Runs a request in batches.
 
@@ -210,19 +216,19 @@ class ImageGenerator:
         batches = []
         for first in range(0, request.num_images, request.batch_size):
             count = min(request.batch_size, request.num_images - first)
-            x_t = noisy_images(first, count)
-            inputs = self._inputs(request, x_t, first, count)
+            inputs = self._inputs(request, noisy_images, first, count)
             function = self.function(request.task, inputs)
-            frames = [x_t]
+            frames = [inputs["variables"][0]]
             for begin, end in itertools.pairwise([0, *stops]):
                 for at, last in progress.pieces(begin, end):
-                    inputs["first"] = tf.constant(at, tf.int32)
-                    inputs["last"] = tf.constant(last, tf.int32)
+                    inputs["first"] = _scalar(at, "int32")
+                    inputs["last"] = _scalar(last, "int32")
                     inputs["variables"] = function(inputs)
                     progress.done(inputs["variables"][0], last - at, count)
                 frames.append(inputs["variables"][0])
             wanted = frames[-1:] if num_frames is None else frames
-            batches.append(np.stack([x.numpy() for x in wanted]))
+            arrays = [ops.convert_to_numpy(x[:count]) for x in wanted]
+            batches.append(np.stack(arrays))
         frames = np.concatenate(batches, axis=1).astype("float32")
         return frames[-1] if num_frames is None else (frames[-1], frames)
 
@@ -242,41 +248,40 @@ class ImageGenerator:
                 "VelocityPrediction(), or sample on a KarrasGrid()."
             )
 
-    def _inputs(self, request, x_t, first, count):
-        arrays = {
-            name: tf.constant(array[first : first + count])
+    def _inputs(self, request, noisy_images, first, count):
+        """What the loop is called with for the images from `first` on."""
+        arrays = {"x_t": noisy_images(first, count)} | {
+            name: array[first : first + count]
             for name, array in request.arrays.items()
         }
-        others = {
-            name: arrays.pop(name)
-            for name in ("low_resolution_images",)
-            if name in arrays
-        }
+        if first and is_jax():
+            # Else the last batch would be compiled for itself.
+            arrays = _padded(arrays, request.batch_size - count)
+        arrays = keras.tree.map_structure(ops.convert_to_tensor, arrays)
+        name = "low_resolution_images"
+        others = {name: arrays.pop(name)} if name in arrays else {}
         return {
-            "variables": start(request.task.sampler, x_t),
-            "first": tf.constant(0, tf.int32),
-            "last": tf.constant(0, tf.int32),
-            "num_steps": tf.constant(request.num_steps, tf.int32),
-            "skipped_steps": tf.constant(request.skipped_steps, tf.int32),
-            "seed": tf.constant(request.seed, tf.int64),
-            "first_image": tf.constant(first, tf.int32),
-            "guidance_scale": tf.constant(request.guidance_scale, LOOP_DTYPE),
+            "variables": start(request.task.sampler, arrays.pop("x_t")),
+            "first": _scalar(0, "int32"),
+            "last": _scalar(0, "int32"),
+            "num_steps": _scalar(request.num_steps, "int32"),
+            "skipped_steps": _scalar(request.skipped_steps, "int32"),
+            "seed": _scalar(request.seed, "int64"),
+            "first_image": _scalar(first, "int32"),
+            "guidance_scale": _scalar(request.guidance_scale, LOOP_DTYPE),
             "others": others,
         } | arrays
 
     def function(self, task, inputs):
         """The compiled loop of a task; batch size and steps are dynamic."""
-        signature = tf.nest.map_structure(_any_batch, inputs)
-        key = (task, str(signature))
+        key = (task, str(keras.tree.map_structure(_any_batch, inputs)))
         if key not in self.functions:
             loop = sampling_loop(
                 self.network, self.process, task, self._network_function
             )
-            # Traced here, not when called: TensorFlow would warn that many
-            # samplers are many traces.
-            self.functions[key] = tf.function(
-                loop, autograph=False
-            ).get_concrete_function(signature)
+            self.functions[key] = compiled(
+                loop, inputs, [self.network, *task.networks]
+            )
         self.functions.move_to_end(key)
         if len(self.functions) > _MOST_FUNCTIONS:
             self._forget_oldest()
@@ -284,11 +289,7 @@ class ImageGenerator:
 
     def _forget_oldest(self):
         self.functions.popitem(last=False)
-        guides = [
-            task.guidance.network
-            for task, _ in self.functions
-            if isinstance(task.guidance, AutoGuidance)
-        ]
+        guides = [x for task, _ in self.functions for x in task.networks]
         used = {id(network) for network in (self.network, *guides)}
         self._network_functions = {
             key: function
@@ -332,6 +333,18 @@ class ImageGenerator:
         return image_size, image_size, channels
 
 
+def _scalar(number, dtype):
+    # By numpy, which knows that a seed may need 64 bits.
+    return ops.convert_to_tensor(np.asarray(number, dtype))
+
+
 def _any_batch(x):
-    shape = [None, *x.shape[1:]] if len(x.shape) else []
-    return tf.TensorSpec(shape, x.dtype)
+    return f"{x.dtype} of rank {len(x.shape)}, {tuple(x.shape[1:])}"
+
+
+def _padded(arrays, missing):
+    """The arrays with their last image repeated so many times."""
+    return {
+        name: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), mode="edge")
+        for name, x in keras.tree.map_structure(np.asarray, arrays).items()
+    }

@@ -5,8 +5,9 @@ import secrets
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from keras_unet_diffusion.backends import in_float64
 from keras_unet_diffusion.guidance import (
     AutoGuidance,
     ClassifierFreeGuidance,
@@ -38,6 +39,11 @@ class Task:
     guidance: Any = None
     inverts: bool = False
     num_resamples: int | None = None
+
+    @property
+    def networks(self):
+        """The networks that it calls beside the generator's, a tuple."""
+        return () if self.guidance is None else self.guidance.networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +186,7 @@ def _check_steps(schedule, sampler, num_steps):
         )
 
 
+@in_float64
 def path_ratios(schedule, sampler, num_steps):
     """Noise per image, sigma / alpha, where steps begin and the last ends.
 
@@ -191,8 +198,10 @@ def path_ratios(schedule, sampler, num_steps):
     Returns:
         float64 array `(num_steps + 1,)`; infinite where there is no image.
     """
-    path = Path(schedule, sampler, tf.constant(num_steps), "float64")
-    return np.asarray(path(tf.range(num_steps + 1)).noise_ratio)
+    steps = ops.convert_to_tensor(num_steps, "int32")
+    path = Path(schedule, sampler, steps, "float64")
+    boundaries = ops.arange(num_steps + 1, dtype="int32")
+    return ops.convert_to_numpy(path(boundaries).noise_ratio)
 
 
 def _check_guidance(network, scale, guidance):

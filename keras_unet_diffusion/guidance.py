@@ -10,8 +10,9 @@ import abc
 import dataclasses
 from typing import Any
 
-import tensorflow as tf
+from keras import ops
 
+from keras_unet_diffusion.backends import with_pullback
 from keras_unet_diffusion.network_calls import check_inputs, input_names
 from keras_unet_diffusion.samplers import Estimate
 
@@ -64,6 +65,11 @@ class Guidance(abc.ABC):
     def __post_init__(self):
         _check_interval(self.interval)
 
+    @property
+    def networks(self):
+        """The networks that it calls beside the guided one, a tuple."""
+        return ()
+
     def __call__(self, calls, x_t, point, scale):
         """The guided estimate.
 
@@ -80,7 +86,7 @@ class Guidance(abc.ABC):
             return self.guided(calls, x_t, point, scale)
         low, high = self.interval
         ratio = point.noise_ratio
-        return tf.cond(
+        return ops.cond(
             (low < ratio) & (ratio <= high),
             lambda: self.guided(calls, x_t, point, scale),
             lambda: calls.conditional(x_t, point),
@@ -136,12 +142,8 @@ class ClassifierFreeGuidance(Guidance):
         conditional, unconditional = calls.both(x_t, point)
         x_0 = interpolate(unconditional.x_0, conditional.x_0, scale)
         if self.rescale:
-            spread = tf.math.reduce_std(
-                conditional.x_0, axis=(1, 2, 3), keepdims=True
-            )
-            guided_spread = tf.math.reduce_std(
-                x_0, axis=(1, 2, 3), keepdims=True
-            )
+            spread = ops.std(conditional.x_0, axis=(1, 2, 3), keepdims=True)
+            guided_spread = ops.std(x_0, axis=(1, 2, 3), keepdims=True)
             rescaled = x_0 * (spread / guided_spread)  # Eq. 15
             x_0 = interpolate(x_0, rescaled, self.rescale)  # Eq. 16
         return combine(conditional, x_t, point, x_0)
@@ -179,6 +181,10 @@ class AutoGuidance(Guidance):
     def __post_init__(self):
         super().__post_init__()
         check_inputs(self.network)
+
+    @property
+    def networks(self):
+        return (self.network,)
 
     def guided(self, calls, x_t, point, scale):
         estimate = calls.conditional(x_t, point)
@@ -227,14 +233,18 @@ class ClassifierGuidance(Guidance):
                 "'noise_level': ...}, logits)."
             )
 
+    @property
+    def networks(self):
+        return (self.classifier,)
+
     def guided(self, calls, x_t, point, scale):
         estimate = calls.conditional(x_t, point)
-        with tf.GradientTape() as tape:
-            tape.watch(x_t)
-            log_probability = calls.log_probability(self.classifier, x_t, point)
-        gradient = tape.gradient(log_probability, x_t)
+        log_probability, pullback = with_pullback(
+            lambda x: calls.log_probability(self.classifier, x, point), x_t
+        )
+        gradient = pullback(ops.ones_like(log_probability))
         # Algorithm 2: noise - sigma * scale * gradient of log p(y | x_t), so
         # that x_0 gains sigma**2 / alpha times as much.
-        share = tf.square(point.sigma) / tf.maximum(point.alpha, _LEAST_ALPHA)
+        share = ops.square(point.sigma) / ops.maximum(point.alpha, _LEAST_ALPHA)
         x_0 = estimate.x_0 + (scale - 1) * share * gradient
         return combine(estimate, x_t, point, x_0)

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from keras_unet_diffusion.generation import LOOP_DTYPE
 from keras_unet_diffusion.given_images import GivenImages
@@ -65,7 +65,7 @@ class InversionMethods(GivenImages):
         noise = generator.run(
             dataclasses.replace(request, task=task), all_but_clean
         )
-        one = tf.ones((), LOOP_DTYPE)
+        one = np.ones((), LOOP_DTYPE)
         return noise / np.float32(generator.scaled(request, one))
 
     def decode(self, noise, sampler=None, **options):
@@ -97,8 +97,7 @@ class InversionMethods(GivenImages):
         alpha = generator.point(request, request.num_steps).alpha
 
         def noisy(first, count):
-            part = tf.constant(noise[first : first + count])
-            return generator.scaled(request, part)
+            return generator.scaled(request, noise[first : first + count])
 
         return generator.run(request, noisy) / np.float32(alpha)
 
@@ -151,7 +150,7 @@ class InversionMethods(GivenImages):
 def _reversible(sampler):
     """The same sampler from one noisy point to another, without bounds."""
     sampler = DDIM() if sampler is None else make_sampler(sampler)
-    remembers = sampler.init(tf.zeros((1, 1, 1, 1), LOOP_DTYPE))
+    remembers = sampler.init(ops.zeros((1, 1, 1, 1)))
     if sampler.is_stochastic or remembers or sampler.compat != "paper":
         raise ValueError(
             "Only deterministic samplers of one step, as published, can be run "

@@ -3,9 +3,14 @@
 import math
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from keras_unet_diffusion import noise as random_numbers
+from keras_unet_diffusion.backends import (
+    compiled,
+    in_float64,
+    with_pullback,
+)
 from keras_unet_diffusion.diffusion.discrete_schedules import DiscreteSchedule
 from keras_unet_diffusion.diffusion.likelihood import (
     sum_of_images,
@@ -13,7 +18,7 @@ from keras_unet_diffusion.diffusion.likelihood import (
 )
 from keras_unet_diffusion.network_calls import make_denoise, takes_labels
 
-_DTYPE = tf.float64
+_DTYPE = "float64"
 # Where the way to pure noise has no end, it ends at this much noise for each
 # share of image.
 _MAX_NOISE_RATIO = 2.0**12
@@ -26,6 +31,7 @@ _STAGES = {
 }
 
 
+@in_float64
 def bits_per_dimension(
     network,
     process,
@@ -113,38 +119,32 @@ def bits_per_dimension(
     arrays = {"images": images}
     if labels is not None:
         arrays["labels"] = np.asarray(labels, "int32")
-    signature = {
-        name: tf.TensorSpec([None, *array.shape[1:]], array.dtype)
-        for name, array in arrays.items()
-    }
 
-    @tf.function(
-        input_signature=[signature, tf.TensorSpec([], tf.int32)],
-        autograph=False,
-    )
-    def measured(batch, first_image):
+    def measured(batch):
         x_0 = batch["images"]
 
         def draw_noise(stream):
             noise = random_numbers.normal_images(
-                tf.constant(seed, tf.int64),
+                int(seed),
                 stream,
-                tf.shape(x_0)[0],
-                x_0.shape[1:],
-                first_image,
+                ops.shape(x_0)[0],
+                tuple(x_0.shape[1:]),
+                batch["first_image"],
             )
-            return tf.cast(noise, _DTYPE)
+            return ops.cast(noise, _DTYPE)
 
         denoise = make_denoise(network, process, batch.get("labels"))
         return measure(denoise, x_0, draw_noise)
 
-    results = []
+    function, results = None, []
     for first in range(0, len(images), batch_size):
         batch = {
-            name: tf.constant(array[first : first + batch_size])
+            name: ops.convert_to_tensor(array[first : first + batch_size])
             for name, array in arrays.items()
         }
-        results.append(measured(batch, tf.constant(first, tf.int32)).numpy())
+        batch["first_image"] = ops.convert_to_tensor(first, "int32")
+        function = function or compiled(measured, batch, [network])
+        results.append(ops.convert_to_numpy(function(batch)))
     return np.concatenate(results)
 
 
@@ -191,46 +191,45 @@ def flow_log_density(denoise, x_0, schedule, probes, num_steps=100, order=4):
             f"There is no method of that order. Received: order={order}. Pass "
             "2 or 4."
         )
-    x_0 = tf.convert_to_tensor(x_0)
+    x_0 = ops.convert_to_tensor(x_0)
     least, greatest = _noise_ratios(schedule)
-    begin = tf.constant(math.log(least), x_0.dtype)
-    length = tf.constant(math.log(greatest / least), x_0.dtype)
-    step = length / tf.cast(num_steps, x_0.dtype)
+    begin = ops.cast(ops.log(least), x_0.dtype)
+    length = ops.cast(ops.log(greatest / least), x_0.dtype)
+    step = length / ops.cast(num_steps, x_0.dtype)
 
     def slopes(log_ratio, x):
         """Of x = x_t / alpha and of its log density, by the log ratio."""
-        point = _point_of_ratio(schedule, tf.exp(log_ratio))
-        # One tape for all probes.
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            noise = denoise(point.alpha * x, point)[1]
-            projections = [sum_of_images(noise * probe) for probe in probes]
+        point = _point_of_ratio(schedule, ops.exp(log_ratio))
+        noise, pullback = with_pullback(
+            lambda x: denoise(point.alpha * x, point)[1], x
+        )
         traces = [
-            sum_of_images(probe * tape.gradient(projection, x))
-            for probe, projection in zip(probes, projections, strict=True)
+            sum_of_images(probe * pullback(probe + ops.zeros_like(noise)))
+            for probe in probes
         ]
         ratio = point.noise_ratio
-        return ratio * noise, ratio * tf.add_n(traces) / len(traces)
+        return ratio * noise, ratio * sum(traces) / len(traces)
 
-    def body(i, x, contraction):
-        at = begin + tf.cast(i, x_0.dtype) * step
-        slope = tf.zeros_like(x)
+    def body(i, variables):
+        x, contraction = variables
+        at = begin + ops.cast(i, x_0.dtype) * step
+        slope = ops.zeros_like(x)
         ways = []
         for share, weight in _STAGES[order]:
             slope, trace = slopes(at + share * step, x + share * step * slope)
             ways.append((weight * step * slope, weight * step * trace))
         moves, traces = zip(*ways, strict=True)
-        return i + 1, x + tf.add_n(moves), contraction + tf.add_n(traces)
+        return x + sum(moves), contraction + sum(traces)
 
-    _, x, contraction = tf.while_loop(
-        lambda i, *_: i < num_steps,
+    x, contraction = ops.fori_loop(
+        ops.cast(0, "int32"),
+        ops.cast(num_steps, "int32"),
         body,
-        (tf.constant(0), x_0, tf.zeros_like(x_0[:, 0, 0, 0])),
-        parallel_iterations=1,
+        (x_0, ops.zeros_like(x_0[:, 0, 0, 0])),
     )
-    last = _point_of_ratio(schedule, tf.exp(begin + length))
+    last = _point_of_ratio(schedule, ops.exp(begin + length))
     deviation = schedule.prior_deviation(last) / last.alpha
-    log_normal = -0.5 * tf.square(x / deviation) - tf.math.log(
+    log_normal = -0.5 * ops.square(x / deviation) - ops.log(
         deviation * math.sqrt(2 * math.pi)
     )
     return sum_of_images(log_normal) + contraction
@@ -251,7 +250,9 @@ def basis_probes(x_0):
     size = math.prod(shape)
     # Traces are averaged over the probes, hence the root.
     basis = math.sqrt(size) * np.eye(size)
-    return [tf.constant(x.reshape(1, *shape), x_0.dtype) for x in basis]
+    return [
+        ops.convert_to_tensor(x.reshape(1, *shape), x_0.dtype) for x in basis
+    ]
 
 
 def _check_network(network, labels, num_images):
@@ -282,7 +283,7 @@ def _variational(schedule, num_steps, variance):
         def within_range(x_t, point):
             estimate = denoise(x_t, point)
             # As sampling does: no byte lies outside.
-            return estimate._replace(x_0=tf.clip_by_value(estimate.x_0, -1, 1))
+            return estimate._replace(x_0=ops.clip(estimate.x_0, -1, 1))
 
         return variational_bits_per_dimension(
             within_range, x_0, schedule, draw_noise, num_steps, variance
@@ -295,11 +296,11 @@ def _flow(schedule, num_steps, num_probes):
     def measure(denoise, x_0, draw_noise):
         # Uniform in the bin of the byte, which is 2/255 wide. On average the
         # density there is at most the byte's probability over that width.
-        uniform = 0.5 * tf.math.erf(math.sqrt(0.5) * draw_noise(0))
+        uniform = 0.5 * ops.erf(math.sqrt(0.5) * draw_noise(0))
         x_0 += uniform / 127.5
-        one = tf.ones_like(x_0)
+        one = ops.ones_like(x_0)
         probes = [
-            tf.where(draw_noise(k + 1) < 0, -one, one)
+            ops.where(draw_noise(k + 1) < 0, -one, one)
             for k in range(num_probes)
         ]
         log_density = flow_log_density(
@@ -317,11 +318,10 @@ def _noise_ratios(schedule):
         has_image = schedule.alphas > 0
         ratios = schedule.sigmas[has_image] / schedule.alphas[has_image]
         return ratios[1], ratios[-1]
-    with tf.init_scope():  # numbers, also where a graph is being made
-        ends = tf.constant([schedule.min_time, schedule.max_time], _DTYPE)
-        point = schedule.point(ends)
-        least, greatest = (point.sigma / point.alpha).numpy()
-    return least, min(greatest, _MAX_NOISE_RATIO)
+    ends = [schedule.min_time, schedule.max_time]
+    ends = ops.convert_to_tensor(ends, _DTYPE)
+    ratios = schedule.point(ends).noise_ratio
+    return ratios[0], ops.minimum(ratios[1], _MAX_NOISE_RATIO)
 
 
 def _point_of_ratio(schedule, ratio):

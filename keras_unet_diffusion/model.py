@@ -1,22 +1,27 @@
 """DiffusionModel: trains a network to denoise, and samples from it."""
 
-import keras
-import tensorflow as tf
+import random
 
-from keras_unet_diffusion.batches import unpack_batch
+import keras
+import numpy as np
+
 from keras_unet_diffusion.diffusion import DiffusionProcess
 from keras_unet_diffusion.generation_methods import GenerationMethods
 from keras_unet_diffusion.network_calls import check_inputs, takes_labels
 from keras_unet_diffusion.objective import Objective, make_loss_history
-from keras_unet_diffusion.training.averaging import ExponentialMovingAverage
+from keras_unet_diffusion.replicas import num_replicas
+from keras_unet_diffusion.training.averaging import (
+    Average,
+    ExponentialMovingAverage,
+)
+from keras_unet_diffusion.training.progress import TrainingProgress
 from keras_unet_diffusion.training.uncertainty import Uncertainty
-
-# Any fixed number: validation draws the same noise in every run.
-_VALIDATION_SEED = 20200619
+from keras_unet_diffusion.training.updates import Updates
+from keras_unet_diffusion.training_steps import TrainingSteps
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
-class DiffusionModel(GenerationMethods, keras.Model):
+class DiffusionModel(TrainingSteps, GenerationMethods, keras.Model):
     """Trains a network by the diffusion objective and generates images.
 
     Use it like any Keras model: `compile(optimizer)`, `fit(dataset)`,
@@ -30,18 +35,26 @@ class DiffusionModel(GenerationMethods, keras.Model):
     `keras_unet_diffusion.data.image_dataset` makes them), integer labels
     `(batch,)`. A network without labels ignores them.
 
-    An exponential moving average of the weights, `ema_network`, is kept
-    beside `network`. Evaluation, `generate` and export use it; `save` stores
-    both. Memory is that of the weights once more.
+    Averages of the weights are kept beside `network`, each in a network of its
+    own, `averaged_networks`. Evaluation, `generate` and export use one of
+    them, `ema_network`: the first, unless `use_average` chose another. Each
+    takes the memory of the weights once more.
+
+    The noise of an image depends on the seed, the number of the update and
+    that of the image in it alone: on TensorFlow and JAX, on one device and
+    many, in one batch and in several that are accumulated. A step whose loss
+    or gradients are not finite changes neither weights nor averages;
+    `updates.skipped_steps` counts them.
 
     Args:
         network: a functional `keras.Model`, see above.
         process: a `DiffusionProcess`; None for the published DDPM's.
-        ema_decay: float in [0, 1). Decay of the average per update.
+        averages: an `Average` of the weights, or a sequence of them; None for
+            `ExponentialMovingAverage(0.9999)`.
         clip_norm: float > 0 or None. Bound of the gradients' global norm,
-            handed to the optimizer as its `global_clipnorm` (so clipping
-            comes after unscaling and accumulation), unless the optimizer
-            clips already.
+            after the mean over replicas and accumulated steps.
+        accumulation_steps: int >= 1. Training steps whose mean gradient makes
+            one update of the weights.
         label_dropout: float in [0, 1). Share of the labels that are left out
             in training, for classifier-free guidance; needs a network with a
             null label. 0.1 is usual.
@@ -56,7 +69,8 @@ class DiffusionModel(GenerationMethods, keras.Model):
         uncertainty: bool. Whether the loss is divided by what is to be
             expected at a noise level, which is learned; see
             `training.uncertainty.Uncertainty`. Losses may then be negative.
-        seed: int, of the noise drawn in training; None for a random one.
+        seed: int, of the noise drawn in training; None draws one, which then
+            is the model's `seed`.
         name: str.
         **kwargs: of `keras.Model`.
 
@@ -82,8 +96,9 @@ class DiffusionModel(GenerationMethods, keras.Model):
         self,
         network,
         process=None,
-        ema_decay=0.9999,
+        averages=None,
         clip_norm=1.0,
+        accumulation_steps=1,
         label_dropout=0.0,
         offset_noise=0.0,
         low_resolution_noise=0.0,
@@ -95,20 +110,14 @@ class DiffusionModel(GenerationMethods, keras.Model):
         **kwargs,
     ):
         check_inputs(network)
-        if clip_norm is not None and clip_norm <= 0:
-            raise ValueError(
-                "clip_norm bounds the norm of the gradients. Received: "
-                f"clip_norm={clip_norm}. Pass a positive number, or None for "
-                "no bound."
-            )
-        # The model's policy decides about loss scaling; noise levels must not
-        # be rounded to it on their way in.
-        kwargs |= {"dtype": _training_policy(network), "autocast": False}
+        # Noise levels must not be rounded to a policy on their way in.
+        kwargs |= {"dtype": network.dtype_policy, "autocast": False}
         super().__init__(name=name, **kwargs)
         self.network = network
         self.process = process or DiffusionProcess()
-        self.ema_decay = ema_decay
+        self.averages = _checked_averages(averages)
         self.clip_norm = clip_norm
+        self.accumulation_steps = accumulation_steps
         self.label_dropout = label_dropout
         self.offset_noise = offset_noise
         self.low_resolution_noise = low_resolution_noise
@@ -132,14 +141,21 @@ class DiffusionModel(GenerationMethods, keras.Model):
             self.uncertainty_layer,
         )
         self.objective.check(network)
-        self.seed = seed
-        self.average = ExponentialMovingAverage(ema_decay)
-        self.ema_network = type(network).from_config(network.get_config())
-        self.ema_network.set_weights(network.get_weights())
-        self.ema_network.trainable = False
-        self.training_seeds = keras.random.SeedGenerator(seed)
-        self.validation_seeds = keras.random.SeedGenerator(_VALIDATION_SEED)
-        self.loss_tracker = keras.metrics.Mean(name="loss")
+        self.seed = random.getrandbits(31) if seed is None else seed
+        self.averaged_networks = [_copy(network) for _ in self.averages]
+        self._average_in_use = 0
+        self.updates = Updates(
+            clip_norm, accumulation_steps, _needs_scaling(network)
+        )
+        self.updates.build(self.trainable_variables)
+        self.validation_batches = self.add_weight(
+            shape=(),
+            dtype="int",
+            initializer="zeros",
+            trainable=False,
+            name="validation_batches",
+        )
+        self.progress = TrainingProgress()
         self._generators = {}
         self.built = True
 
@@ -149,8 +165,13 @@ class DiffusionModel(GenerationMethods, keras.Model):
         return takes_labels(self.network)
 
     @property
+    def ema_network(self):
+        """The network with the averaged weights that are used."""
+        return self.averaged_networks[self._average_in_use]
+
+    @property
     def metrics(self):
-        return [self.loss_tracker]
+        return self.progress.metrics
 
     def compile(
         self,
@@ -162,39 +183,54 @@ class DiffusionModel(GenerationMethods, keras.Model):
         """Prepares training. The loss is the process's, so none is passed.
 
         Args:
-            optimizer: a Keras optimizer or its name. Under `mixed_float16` it
-                is wrapped in a `LossScaleOptimizer`.
+            optimizer: a Keras optimizer or its name. Under `mixed_float16`
+                the model scales the loss itself.
             run_eagerly: bool, see `keras.Model.compile`.
             steps_per_execution: int, likewise.
             jit_compile: bool or "auto" (XLA on a GPU, not on a CPU, where it
                 trains slower).
 
         Raises:
-            ValueError: the optimizer averages weights itself (`use_ema`).
+            ValueError: the optimizer does what the model does itself.
         """
         optimizer = keras.optimizers.get(optimizer)
-        if getattr(optimizer, "inner_optimizer", optimizer).use_ema:
-            raise ValueError(
-                "The model keeps its own average of the weights. Received: an "
-                "optimizer with use_ema=True, which would overwrite the "
-                "weights with its average when fit ends. Leave use_ema out "
-                "and set the model's ema_decay."
-            )
+        self._check_optimizer(optimizer)
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
+            auto_scale_loss=False,
         )
-        optimizer = self._inner_optimizer
-        clips = (
-            optimizer.clipnorm or optimizer.clipvalue
-        ) or optimizer.global_clipnorm
-        if self.clip_norm and not clips:
-            optimizer.global_clipnorm = self.clip_norm
         if not self.optimizer.built:
             # Built by the first step, it would cost tracing that step twice.
             self.optimizer.build(self.trainable_variables)
+
+    def _check_optimizer(self, optimizer):
+        instead = None
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            instead = "the optimizer inside it"
+        elif optimizer.use_ema:
+            instead = "use_ema=False, and averages= to the model"
+        elif optimizer.gradient_accumulation_steps:
+            instead = "accumulation_steps= to the model"
+        elif optimizer.loss_scale_factor:
+            instead = "loss_scale_factor=None"
+        elif num_replicas() > 1 and _clips(optimizer):
+            # Keras would clip what single replicas found.
+            instead = "clip_norm= to the model"
+        if instead is not None:
+            raise ValueError(
+                "The model itself averages, accumulates, clips and scales, in "
+                "the right order and on every device. Received: optimizer="
+                f"{optimizer.name} that does so too. Pass {instead}."
+            )
+        if num_replicas() > 1 and self.time_resampling:
+            raise ValueError(
+                "Past losses are remembered on each device alone. Received: "
+                f"time_resampling=True and {num_replicas()} replicas. Train "
+                "on one device, or with another distribution of times."
+            )
 
     def compile_from_config(self, config):
         # jit_compile is left at "auto": a file that was written on a GPU may
@@ -205,56 +241,39 @@ class DiffusionModel(GenerationMethods, keras.Model):
             steps_per_execution=config["steps_per_execution"],
         )
 
-    @property
-    def _inner_optimizer(self):
-        """The optimizer itself, without loss scaling around it."""
-        return getattr(self.optimizer, "inner_optimizer", self.optimizer)
-
     def call(self, inputs, training=False):
         """Predicts by the averaged weights; see `UNet` for the inputs."""
         return self.ema_network(inputs, training=training)
 
-    def train_step(self, data):
-        images, labels = unpack_batch(data, self.network)
-        with tf.GradientTape() as tape:
-            loss = self.objective.loss(
-                self.network, images, labels, self.training_seeds, True
+    def use_average(self, number):
+        """Chooses the average that evaluation, sampling and export use.
+
+        Args:
+            number: int, place in `averages`.
+
+        Raises:
+            ValueError: there is no such average.
+        """
+        if not 0 <= number < len(self.averages):
+            raise ValueError(
+                f"The model keeps {len(self.averages)} averages. Received: "
+                f"number={number}. Pass a number from 0 to "
+                f"{len(self.averages) - 1}."
             )
-            # Without this, float16 gradients underflow and, worse, are
-            # divided by a scale that they never had.
-            scaled_loss = self.optimizer.scale_loss(loss)
-        variables = self.trainable_variables
-        gradients = tape.gradient(scaled_loss, variables)
-        num_updates = self._num_updates()
-        self.optimizer.apply(gradients, variables)
-        # Accumulation and loss scaling skip updates: then the average waits.
-        self.average.update(
-            self.ema_network.weights,
-            self.network.weights,
-            num_updates,
-            is_due=self._num_updates() > num_updates,
-        )
-        return self._track(loss, images)
-
-    def test_step(self, data):
-        images, labels = unpack_batch(data, self.network)
-        loss = self.objective.loss(
-            self.ema_network, images, labels, self.validation_seeds, False
-        )
-        return self._track(loss, images)
-
-    def evaluate(self, *args, **kwargs):
-        # The same noise each time, so that two losses can be compared.
-        initial_state = keras.random.SeedGenerator(_VALIDATION_SEED).state
-        self.validation_seeds.state.assign(initial_state)
-        return super().evaluate(*args, **kwargs)
+        self._average_in_use = number
+        self._generators.clear()
+        self.test_function = self.predict_function = None
 
     def get_config(self):
         return {
             "network": keras.saving.serialize_keras_object(self.network),
             "process": keras.saving.serialize_keras_object(self.process),
-            "ema_decay": self.ema_decay,
+            "averages": [
+                keras.saving.serialize_keras_object(average)
+                for average in self.averages
+            ],
             "clip_norm": self.clip_norm,
+            "accumulation_steps": self.accumulation_steps,
             "label_dropout": self.label_dropout,
             "offset_noise": self.offset_noise,
             "low_resolution_noise": self.low_resolution_noise,
@@ -273,45 +292,65 @@ class DiffusionModel(GenerationMethods, keras.Model):
             part: keras.saving.deserialize_keras_object(
                 config.get(part), custom_objects
             )
-            for part in ("network", "process", "augmentation")
+            for part in ("network", "process", "augmentation", "averages")
         }
         return cls(**(config | parts))
 
     def save_own_variables(self, store):
         for name, variable in self._state_beside_weights().items():
-            store[name] = keras.ops.convert_to_numpy(variable)
+            store[name] = variable.numpy()
 
     def load_own_variables(self, store):
         for name, variable in self._state_beside_weights().items():
-            variable.assign(store[name][...])
+            variable.assign(np.asarray(store[name]))
 
     def _state_beside_weights(self):
         """What Keras does not save, variables by name: the states of seed
-        generators, without which a loaded model would draw the noise and the
-        dropout of its first steps again, and the loss of an epoch so far."""
+        generators, without which a loaded model would draw the dropout of its
+        first steps again, and the metrics of an epoch so far."""
         network = self.network
         weights = {id(weight) for weight in network.weights}
         seeds = [x for x in network.variables if id(x) not in weights]
-        return (
-            {"training_seeds": self.training_seeds.state}
-            | {f"network_seeds_{k}": seed for k, seed in enumerate(seeds)}
-            | {f"loss_{x.name}": x for x in self.loss_tracker.variables}
+        metrics = {
+            f"{metric.name}_{variable.name}": variable
+            for metric in self.metrics
+            for variable in metric.variables
+        }
+        return metrics | {
+            f"network_seeds_{k}": seed for k, seed in enumerate(seeds)
+        }
+
+
+def _copy(network):
+    """A network of the same weights that is not trained."""
+    copy = type(network).from_config(network.get_config())
+    copy.set_weights(network.get_weights())
+    copy.trainable = False
+    return copy
+
+
+def _checked_averages(averages):
+    if averages is None:
+        averages = ExponentialMovingAverage(0.9999)
+    if isinstance(averages, Average):
+        averages = (averages,)
+    averages = tuple(averages)
+    if not averages or not all(isinstance(x, Average) for x in averages):
+        raise ValueError(
+            "averages must be an Average or a sequence of them. Received: "
+            f"averages={averages!r}. Pass, for example, "
+            "ExponentialMovingAverage(0.9999)."
         )
-
-    def _num_updates(self):
-        """Updates of the weights so far: Keras counts accumulated steps and
-        steps that loss scaling skipped as none."""
-        # A sum, so a number: the counter itself would move on with apply.
-        return self.optimizer.iterations + 0
-
-    def _track(self, loss, images):
-        self.loss_tracker.update_state(loss, tf.shape(images)[0])
-        return {"loss": self.loss_tracker.result()}
+    return averages
 
 
-def _training_policy(network):
-    """The policy to train under: float16 anywhere needs loss scaling, also
-    where the network as a whole was built under another policy."""
-    if any(layer.compute_dtype == "float16" for layer in network.layers):
-        return "mixed_float16"
-    return network.dtype_policy
+def _clips(optimizer):
+    return bool(
+        optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm
+    )
+
+
+def _needs_scaling(network):
+    """Whether losses must be scaled: float16 anywhere, also where the network
+    as a whole was built under another policy."""
+    return any(layer.compute_dtype == "float16" for layer in network.layers)

@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any
 
-import tensorflow as tf
+from keras import ops
 
+from keras_unet_diffusion.backends import compiled, is_jax
 from keras_unet_diffusion.samplers import Estimate
 
 # What training, the loops and export can give a network.
@@ -38,16 +39,17 @@ def network_inputs(network, noisy_images, noise_level, labels=None, **others):
         "labels": labels,
     } | others
     inputs = {
-        name: tf.convert_to_tensor(value)
+        name: ops.convert_to_tensor(value)
         for name, value in inputs.items()
         if value is not None and name in network.input
     }
     if "augmentation" in network.input and "augmentation" not in inputs:
         width = network.input["augmentation"].shape[1]
-        inputs["augmentation"] = tf.zeros((tf.shape(noisy_images)[0], width))
+        num_images = ops.shape(noisy_images)[0]
+        inputs["augmentation"] = ops.zeros((num_images, width))
     if "previous_estimate" in network.input:
         inputs.setdefault(
-            "previous_estimate", tf.zeros_like(inputs["noisy_images"])
+            "previous_estimate", ops.zeros_like(inputs["noisy_images"])
         )
     return inputs
 
@@ -104,25 +106,23 @@ def network_image_shape(network):
 def network_function(network, jit_compile=False):
     """A network as one compiled function of the dict of its inputs.
 
-    The sampling loops call it: however many there are, the network is traced
-    and compiled once.
+    The sampling loops call it: on TensorFlow, however many there are, the
+    network is traced and compiled once. On JAX it is compiled with each loop.
 
     Args:
         network: a built `keras.Model`.
         jit_compile: bool. Whether XLA compiles it.
 
     Returns:
-        A `tf.function`, with dynamic batch size.
+        A function with dynamic batch size.
     """
-    signature = {
-        name: tf.TensorSpec(value.shape, value.dtype, name)
-        for name, value in network.input.items()
-    }
-    return tf.function(
-        lambda inputs: network(inputs, training=False),
-        input_signature=[signature],
-        jit_compile=jit_compile,
-    )
+
+    def call(inputs):
+        return network(inputs, training=False)
+
+    if is_jax():
+        return call
+    return compiled(call, network.input, [network], jit_compile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ class NetworkCalls:
         Bounded to [-1, 1], as in training, whatever bounds the sampler's
         estimates.
         """
-        bounded = tf.clip_by_value(x_0, -1.0, 1.0)
+        bounded = ops.clip(x_0, -1.0, 1.0)
         others = self.others | {"previous_estimate": bounded}
         return dataclasses.replace(self, others=others)
 
@@ -167,14 +167,14 @@ class NetworkCalls:
         """Estimates with the labels and without, in one batch of two."""
 
         def twice(x):
-            return None if x is None else tf.concat([x, x], axis=0)
+            return None if x is None else ops.concatenate([x, x], axis=0)
 
-        null = tf.fill(tf.shape(self.labels), self.network.num_classes)
+        null = ops.full_like(self.labels, self.network.num_classes)
         estimate = self._estimate(
             self.network,
             twice(x_t),
             point,
-            tf.concat([self.labels, null], axis=0),
+            ops.concatenate([self.labels, null], axis=0),
             {name: twice(value) for name, value in self.others.items()},
         )
         halves = zip(*(_halves(x) for x in estimate), strict=True)
@@ -186,9 +186,9 @@ class NetworkCalls:
         logits = classifier(
             {"noisy_images": images, "noise_level": level}, training=False
         )
-        return -tf.reduce_sum(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(
-                self.labels, tf.cast(logits, x_t.dtype)
+        return -ops.sum(
+            ops.sparse_categorical_crossentropy(
+                self.labels, ops.cast(logits, x_t.dtype), from_logits=True
             )
         )
 
@@ -196,19 +196,19 @@ class NetworkCalls:
         """Images and noise levels as networks take them, float32."""
         level = self.process.noise_level_at(point)
         return (
-            tf.cast(self.process.network_input(x_t, point), tf.float32),
-            tf.fill([tf.shape(x_t)[0]], tf.cast(level, tf.float32)),
+            ops.cast(self.process.network_input(x_t, point), "float32"),
+            ops.full((ops.shape(x_t)[0],), level, "float32"),
         )
 
     def _estimate(self, network, x_t, point, labels, others):
         images, level = self._told(x_t, point)
         others = {
-            name: None if value is None else tf.cast(value, tf.float32)
+            name: None if value is None else ops.cast(value, "float32")
             for name, value in others.items()
         }
         inputs = network_inputs(network, images, level, labels, **others)
         call = network if self.function is None else self.function(network)
-        prediction = tf.cast(call(inputs), x_t.dtype)
+        prediction = ops.cast(call(inputs), x_t.dtype)
         channels = x_t.shape[-1]
         x_0, noise = self.process.estimate(
             x_t, prediction[..., :channels], point
@@ -221,7 +221,7 @@ class NetworkCalls:
 
 
 def _halves(x):
-    return (None, None) if x is None else tf.split(x, 2)
+    return (None, None) if x is None else ops.split(x, 2, axis=0)
 
 
 def make_denoise(network, process, labels=None, **others):

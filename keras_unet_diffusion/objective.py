@@ -2,9 +2,8 @@
 
 import dataclasses
 
-import tensorflow as tf
+from keras import ops
 
-from keras_unet_diffusion import noise as random_numbers
 from keras_unet_diffusion.diffusion import DiffusionProcess, UniformTimes
 from keras_unet_diffusion.network_calls import has_null_label, network_inputs
 from keras_unet_diffusion.training.augmentation import Augmentation
@@ -14,6 +13,18 @@ from keras_unet_diffusion.training.uncertainty import Uncertainty
 # Share of the images that a self-conditioning network trains on with an
 # estimate: Chen et al. 2022, "Analog Bits", section 3.2.
 _SELF_CONDITIONED = 0.5
+# What random numbers are drawn for, see `Draws`.
+(
+    _TIME,
+    _NOISE,
+    _LABEL_DROPOUT,
+    _OFFSET,
+    _AUGMENTATION,
+    _AUGMENTATION_SIZE,
+    _LOW_RESOLUTION_NOISE,
+    _LOW_RESOLUTION_SHARE,
+    _SELF_CONDITIONING,
+) = range(9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,36 +107,49 @@ class Objective:
                 f"augmentation_channels={Augmentation.num_labels}."
             )
 
-    def loss(self, network, images, labels, seeds, training):
-        """Mean loss of a batch.
+    def losses(self, network, images, labels, draws, training):
+        """Losses of a batch.
 
         Args:
             network: a `keras.Model`, see `DiffusionModel`.
             images: `(batch, height, width, channels)`, pixels in [-1, 1].
             labels: int32 `(batch,)`, or None.
-            seeds: a `keras.random.SeedGenerator`.
+            draws: `Draws` for these images.
             training: bool. Only in training are labels left out, images
                 augmented and times drawn by past losses.
 
         Returns:
-            float32 scalar.
+            `(losses, t)`, both float32 `(batch,)`: what to take the mean of,
+            and the times that were drawn.
 
         Raises:
             ValueError: the network predicts other channels than the process
                 knows of.
         """
-        x_0 = tf.cast(images, tf.float32)
-        num_images = tf.shape(x_0)[0]
-        t, share = self._times(_uniform(seeds, num_images), training)
-        noise = self._noise(seeds, num_images, tuple(x_0.shape[1:]))
+        t, share = self._times(draws.uniform(_TIME), training)
+        losses = self.losses_at(network, images, t, labels, draws, training)
+        return share * self._weighed(losses, t, training), t
+
+    def losses_at(self, network, images, t, labels, draws, training):
+        """Losses at given times.
+
+        Args:
+            t: float32 `(batch,)`, in [0, 1].
+            network, images, labels, draws, training: see `losses`.
+
+        Returns:
+            float32 `(batch,)`.
+        """
+        x_0 = ops.cast(images, "float32")
+        noise = self._noise(draws, tuple(x_0.shape[1:]))
         if training and self.label_dropout:
-            is_dropped = _uniform(seeds, num_images) < self.label_dropout
-            labels = tf.where(is_dropped, network.num_classes, labels)
+            is_dropped = draws.uniform(_LABEL_DROPOUT) < self.label_dropout
+            labels = ops.where(is_dropped, network.num_classes, labels)
         augmentation = None
         if training and self.augmentation:
-            x_0, augmentation = self._augment(seeds, num_images, x_0)
+            x_0, augmentation = self._augment(draws, x_0)
         x_t = self.process.corrupt(x_0, noise, t)
-        low_resolution = self._low_resolution(network, x_0, seeds)
+        low_resolution = self._low_resolution(network, x_0, draws)
 
         def predict(estimate=None):
             inputs = network_inputs(
@@ -137,22 +161,21 @@ class Objective:
                 low_resolution_images=low_resolution,
                 previous_estimate=estimate,
             )
-            return tf.cast(network(inputs, training=training), tf.float32)
+            return ops.cast(network(inputs, training=training), "float32")
 
         estimate = None
         if "previous_estimate" in network.input:
             first = self.process.outputs(predict())[0]
-            estimate = self.process.split(x_t, tf.stop_gradient(first), t)[0]
+            estimate = self.process.split(x_t, ops.stop_gradient(first), t)[0]
             # As sampling tells it: an estimate at high noise may be of any
             # size.
-            estimate = tf.clip_by_value(estimate, -1.0, 1.0)
-            is_told = _uniform(seeds, num_images) < _SELF_CONDITIONED
-            is_told = tf.reshape(is_told, (-1, 1, 1, 1))
-            estimate = tf.where(is_told, estimate, 0.0)
+            estimate = ops.clip(estimate, -1.0, 1.0)
+            is_told = draws.uniform(_SELF_CONDITIONING) < _SELF_CONDITIONED
+            is_told = ops.reshape(is_told, (-1, 1, 1, 1))
+            estimate = ops.where(is_told, estimate, 0.0)
         prediction = predict(estimate)
         self._check_channels(prediction, x_0)
-        loss = self.process.loss(prediction, x_0, noise, t)
-        return tf.reduce_mean(share * self._weighed(loss, t, training))
+        return self.process.loss(prediction, x_0, noise, t)
 
     def _times(self, uniform, training):
         """Times to train at, and what their losses count."""
@@ -160,45 +183,42 @@ class Objective:
             return self.loss_history.times(uniform)
         return self.process.times.times(uniform, self.process.schedule), 1.0
 
-    def _weighed(self, loss, t, training):
+    def _weighed(self, losses, t, training):
         """Losses `(batch,)` divided by what is to be expected of them."""
         u = 0.0
         if self.uncertainty:
             u = self.uncertainty(self.process.schedule.log_snr(t))
-            loss = loss / tf.exp(u)
+            losses = losses / ops.exp(u)
         if training and self.loss_history:
-            self.loss_history.record(t, tf.stop_gradient(loss))
-        return loss + u
+            self.loss_history.record(t, ops.stop_gradient(losses))
+        return losses + u
 
-    def _augment(self, seeds, num_images, x_0):
+    def _augment(self, draws, x_0):
         """Changed images, and what the network is told of the change."""
         augmentation = self.augmentation
-        width = augmentation.num_uniform
-        uniform = _uniform(seeds, num_images * width)
-        uniform = tf.reshape(uniform, (num_images, width))
-        normal = _normal(seeds, num_images, (augmentation.num_normal,))
+        uniform = draws.uniform(_AUGMENTATION, (augmentation.num_uniform,))
+        normal = draws.normal(_AUGMENTATION_SIZE, (augmentation.num_normal,))
         parameters = augmentation.parameters(uniform, normal)
         images = augmentation.transform(x_0, parameters)
         return images, augmentation.labels(parameters)
 
-    def _noise(self, seeds, num_images, image_shape):
-        noise = _normal(seeds, num_images, image_shape)
+    def _noise(self, draws, image_shape):
+        noise = draws.normal(_NOISE, image_shape)
         if not self.offset_noise:
             return noise
-        offset = _normal(seeds, num_images, (1, 1, image_shape[-1]))
+        offset = draws.normal(_OFFSET, (1, 1, image_shape[-1]))
         return noise + self.offset_noise * offset
 
-    def _low_resolution(self, network, x_0, seeds):
+    def _low_resolution(self, network, x_0, draws):
         """What a super-resolution network is to enlarge, else None."""
         if "low_resolution_images" not in network.input:
             return None
         factor = network.super_resolution_factor
-        images = tf.nn.avg_pool2d(x_0, factor, factor, "VALID")
+        images = ops.average_pool(x_0, factor, factor, "valid")
         if not self.low_resolution_noise:
             return images
-        num_images = tf.shape(x_0)[0]
-        noise = _normal(seeds, num_images, tuple(images.shape[1:]))
-        share = tf.reshape(_uniform(seeds, num_images), (-1, 1, 1, 1))
+        noise = draws.normal(_LOW_RESOLUTION_NOISE, tuple(images.shape[1:]))
+        share = draws.uniform(_LOW_RESOLUTION_SHARE, (1, 1, 1))
         return images + self.low_resolution_noise * share * noise
 
     def _check_channels(self, prediction, x_0):
@@ -236,15 +256,3 @@ def make_loss_history(process):
             "time_resampling=False."
         )
     return LossHistory(steps, name="loss_history")
-
-
-def _uniform(seeds, num_values):
-    seed = seeds.next()
-    return random_numbers.uniform(seed[0], seed[1], num_values)
-
-
-def _normal(seeds, num_images, image_shape):
-    seed = seeds.next()
-    return random_numbers.normal_images(
-        seed[0], seed[1], num_images, image_shape
-    )

@@ -1,5 +1,6 @@
 """What is written while a model trains."""
 
+import re
 import time
 
 import keras
@@ -9,16 +10,13 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_unet_diffusion.data import to_uint8
-from keras_unet_diffusion.training.callbacks import (
-    ImagesPerSecond,
-    SampleGrid,
-    SaveCheckpoints,
-)
+from keras_unet_diffusion.training.callbacks import ImagesPerSecond, SampleGrid
 from keras_unet_diffusion.training.checkpoints import (
     checkpoint_path,
     list_checkpoints,
     load_model,
 )
+from keras_unet_diffusion.training.save_checkpoints import SaveCheckpoints
 
 STEPS_PER_EPOCH = 3
 
@@ -173,7 +171,8 @@ def test_tensorboard_gets_the_grid_of_each_epoch(model, tmp_path):
             for value in event.summary.value:
                 # Width, height, and then the pictures.
                 found[event.step] = value.tag, value.tensor.string_val[2]
-    assert sorted(found) == [0, 1]
+    # After steps, not epochs.
+    assert sorted(found) == [3, 6]
     for tag, data in found.values():
         assert tag == "samples"
         assert tf.io.decode_png(data).shape == (14, 14, 1)
@@ -188,8 +187,9 @@ def test_nothing_is_written_without_a_folder(model, tmp_path, monkeypatch):
 def test_a_diffusion_model_paints_the_same_seed_again(small_model, tmp_path):
     callback = SampleGrid(tmp_path, num_images=4, num_steps=2, seed=3)
     callback.set_model(small_model)
-    callback.on_train_batch_end(9)
     for epoch in (0, 1):
+        callback.on_epoch_begin(epoch)
+        callback.on_train_batch_end(9)
         callback.on_epoch_end(epoch)
     first, second = sorted(tmp_path.iterdir())
     assert [first.name, second.name] == [
@@ -203,30 +203,117 @@ def test_a_diffusion_model_paints_the_same_seed_again(small_model, tmp_path):
     np.testing.assert_array_equal(corner, to_uint8(expected)[0, ..., 0])
 
 
-def test_the_rate_is_images_over_seconds(model, monkeypatch):
-    clock = iter([100.0, *np.linspace(100.4, 104.0, 10), 999.0])
-    callback = ImagesPerSecond(batch_size=64)
-    callback.set_model(model)
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    callback.on_epoch_begin(0)
-    for batch in range(10):
-        callback.on_train_batch_end(batch)
-    logs = {"loss": 1.0}
-    callback.on_epoch_end(0, logs)
-    # 10 batches of 64 images in 4 seconds; what comes after is validation.
-    assert logs == {"loss": 1.0, "images_per_second": 160.0}
+def rates_by(clock, executions, monkeypatch):
+    """Rates in the logs of executions, which end at given batches and times;
+    an epoch begins where the batches begin anew."""
+    now = iter(clock)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    callback, found = ImagesPerSecond(batch_size=64), []
+    callback.on_train_begin()
+    for epoch, batches in enumerate(executions):
+        callback.on_epoch_begin(epoch)
+        for batch in batches:
+            logs = {}
+            callback.on_train_batch_end(batch, logs)
+            found.append(logs.get("images_per_second"))
+        logs = {"loss": 1.0}
+        callback.on_epoch_end(epoch, logs)
+        found.append(logs.get("images_per_second"))
+    return found
 
 
-def test_the_rate_is_in_the_history_of_each_epoch(model):
-    history = fit(model, ImagesPerSecond(batch_size=4), epochs=3).history
-    assert len(history["images_per_second"]) == 3
-    assert all(rate > 0 for rate in history["images_per_second"])
+def test_the_rate_is_images_over_seconds_without_the_first_step(monkeypatch):
+    # The first step ends at 60 s, the others take 1, 3 and 4 s; then an epoch
+    # begins at 100 s, whose first step counts and takes 2 s.
+    clock = [0.0, 60.0, 61.0, 64.0, 68.0, 100.0, 102.0]
+    assert rates_by(clock, [[0, 1, 2, 3], [0]], monkeypatch) == [
+        None,
+        64.0,
+        2 * 64 / 4,
+        3 * 64 / 8,
+        3 * 64 / 8,
+        32.0,
+        32.0,
+    ]
+
+
+def test_the_first_execution_of_several_steps_is_left_out(monkeypatch):
+    clock = [0.0, 60.0, 62.0, 100.0, 110.0]
+    assert rates_by(clock, [[4, 9], [4]], monkeypatch) == [
+        None,
+        5 * 64 / 2,
+        5 * 64 / 2,
+        5 * 64 / 10,
+        5 * 64 / 10,
+    ]
+
+
+def test_an_epoch_of_the_first_execution_alone_has_no_rate(monkeypatch):
+    assert rates_by([0.0, 60.0], [[9]], monkeypatch) == [None, None]
+
+
+def test_batches_whose_ends_are_told_in_another_order_count_once(monkeypatch):
+    # Keras on JAX calls from several threads.
+    clock = [0.0, 60.0, 62.0, 62.1]
+    assert rates_by(clock, [[0, 2, 1]], monkeypatch) == [None, 64.0, 64.0, 64.0]
+
+
+class RememberRates(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.rates = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.rates.append(logs.get("images_per_second"))
+
+
+def shown_rates(capsys):
+    """All rates that were printed."""
+    return re.findall(r"images_per_second: ([0-9.]+)", capsys.readouterr().out)
+
+
+def test_the_progress_bar_shows_the_latest_rate_and_no_mean_of_rates(
+    model, capsys
+):
+    numbers = np.ones((80, 2), "float32")
+    remember = RememberRates()
+    # 10 executions of 2 steps, of which the first has no rate.
+    model.compile("sgd", "mse", steps_per_execution=2)
+    model.fit(
+        numbers,
+        numbers[:, :1],
+        batch_size=4,
+        callbacks=[ImagesPerSecond(4), remember],
+        verbose=1,
+    )
+    first, *rates = remember.rates
+    assert first is None and len(rates) == 9
+    shown = shown_rates(capsys)
+    # The bar leaves out what comes within 50 ms; the last it always shows.
+    assert set(shown) <= {f"{rate:.4f}" for rate in rates}
+    assert shown[-1] == f"{rates[-1]:.4f}"
+
+
+def test_the_line_of_an_epoch_without_a_bar_has_the_rate(model, capsys):
+    rows = np.ones((12, 2), "float32")
+    history = model.fit(
+        rows,
+        rows[:, :1],
+        batch_size=4,
+        epochs=2,
+        callbacks=[ImagesPerSecond(4)],
+        verbose=2,
+    ).history
+    expected = [f"{rate:.4f}" for rate in history["images_per_second"]]
+    assert shown_rates(capsys) == expected
+    assert len(expected) == 2
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: SampleGrid(every_epochs=0), "every_epochs=0"),
+        (lambda: ImagesPerSecond(0), "batch_size=0"),
         (lambda: SaveCheckpoints("run", every_epochs=0), "every_epochs=0"),
         (lambda: SaveCheckpoints("run", keep=0), "keep=0"),
     ],

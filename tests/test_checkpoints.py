@@ -1,12 +1,12 @@
 """Models are saved whole, found again, and refused when damaged."""
 
-import contextlib
-import zipfile
-
 import keras
 import numpy as np
 import pytest
+from conftest import one_block_network
+from saved_models import plain_model, value_of
 
+from keras_unet_diffusion import DiffusionModel
 from keras_unet_diffusion.training.checkpoints import (
     CHECKPOINT_FOLDER,
     FINAL_MODEL,
@@ -14,23 +14,8 @@ from keras_unet_diffusion.training.checkpoints import (
     find_model,
     list_checkpoints,
     load_model,
-    save_model,
 )
-
-
-def plain_model(value=0.5):
-    """A model that is saved and loaded in milliseconds."""
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(50)])
-    model.set_weights([np.full_like(w, value) for w in model.get_weights()])
-    return model
-
-
-def value_of(path):
-    """The number that all weights of a saved `plain_model` have."""
-    (value,) = np.unique(
-        np.concatenate([w.ravel() for w in load_model(path).get_weights()])
-    )
-    return value
+from keras_unet_diffusion.training.model_files import save_model
 
 
 @pytest.fixture
@@ -41,63 +26,44 @@ def saved(tmp_path):
     return path
 
 
-@contextlib.contextmanager
-def largest_file(num_bytes):
-    """Makes writing more fail, as on a full disk."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_loaded_model_is_the_saved_one_and_trains_on_like_it(
-    small_model, digits, tmp_path
+    digits, tmp_path
 ):
-    images, labels = (array[:16] for array in digits)
+    images = digits[0][:16]
+    model = DiffusionModel(one_block_network(), seed=0)
     options = {"batch_size": 8, "verbose": 0, "shuffle": False}
     # Not traced: that takes longer than four steps.
-    small_model.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
-    small_model.fit(images, labels, **options)
-    save_model(small_model, tmp_path / FINAL_MODEL)
+    model.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
+    model.fit(images, **options)
+    save_model(model, tmp_path / FINAL_MODEL)
     loaded = load_model(tmp_path)
     loaded.run_eagerly = True
 
-    def state(model):
+    def state(either):
         return [
-            *model.get_weights(),
-            *(v.numpy() for v in model.optimizer.variables),
+            *either.get_weights(),
+            *(v.numpy() for v in either.optimizer.variables),
         ]
 
-    for a, b in zip(state(small_model), state(loaded), strict=True):
+    for a, b in zip(state(model), state(loaded), strict=True):
         np.testing.assert_array_equal(a, b)
-    samples = small_model.generate(2, num_steps=2, seed=1)
+    samples = model.generate(2, num_steps=2, seed=1)
     np.testing.assert_array_equal(
         loaded.generate(2, num_steps=2, seed=1), samples
     )
-    small_model.fit(images, labels, **options)
-    loaded.fit(images, labels, **options)
-    for a, b in zip(state(small_model), state(loaded), strict=True):
+    model.fit(images, **options)
+    loaded.fit(images, **options)
+    for a, b in zip(state(model), state(loaded), strict=True):
         # Sums of two runs may be taken in another order: a few units in the
         # last place of numbers near 1, scaled up by Adam's division.
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     # It did train: the test would otherwise say nothing.
-    assert small_model.optimizer.iterations == 4
+    assert model.optimizer.iterations == 4
 
 
 def test_saving_replaces_the_old_model(saved):
     save_model(plain_model(2.0), saved)
     assert value_of(saved) == 2.0
-    assert list(saved.parent.iterdir()) == [saved]
-
-
-def test_a_full_disk_keeps_the_old_model(saved):
-    before = saved.read_bytes()
-    with largest_file(len(before) // 2), pytest.raises(OSError):
-        save_model(plain_model(2.0), saved)
-    assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
 
 
@@ -112,83 +78,6 @@ def test_a_save_that_fails_keeps_the_old_model(saved, monkeypatch):
         save_model(keras.Model(), saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
-
-
-def assert_refused(path):
-    with pytest.raises(ValueError, match="damaged") as refusal:
-        load_model(path)
-    assert str(path) in str(refusal.value)
-
-
-def test_a_flipped_bit_in_the_middle_is_refused(saved):
-    data = bytearray(saved.read_bytes())
-    data[len(data) // 2] ^= 1
-    saved.write_bytes(data)
-    assert_refused(saved)
-
-
-def test_a_flipped_bit_among_the_weights_is_refused(saved):
-    data = bytearray(saved.read_bytes())
-    # All weights are 0.5: this finds them inside of the file.
-    weights = data.index(np.full(150, 0.5, "float32").tobytes())
-    data[weights + 300] ^= 1
-    saved.write_bytes(data)
-    assert_refused(saved)
-
-
-@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
-def test_a_truncated_file_is_refused(saved, kept):
-    data = saved.read_bytes()
-    saved.write_bytes(data[: int(kept * len(data))])
-    assert_refused(saved)
-
-
-def test_damage_to_the_headers_is_refused_or_does_no_harm(saved):
-    data = saved.read_bytes()
-    with zipfile.ZipFile(saved) as archive:
-        places = [
-            entry.header_offset + k
-            for entry in archive.infolist()
-            for k in range(30 + len(entry.filename))
-        ]
-        places += range(archive.start_dir, len(data))
-    refused = 0
-    # This is a bit of flags, methods, lengths and offsets at once.
-    for place in places[::3]:
-        damaged = bytearray(data)
-        damaged[place] ^= 0x81
-        saved.write_bytes(damaged)
-        try:
-            assert value_of(saved) == 0.5
-        except ValueError as error:
-            assert str(saved) in str(error)
-            refused += 1
-    # Dates and file attributes may be anything.
-    assert refused > len(places[::3]) / 4
-
-
-def test_a_zip_file_that_is_no_model_is_refused(tmp_path):
-    path = tmp_path / "a.keras"
-    with open(path, "wb") as file:
-        np.savez(file, images=np.zeros(3))
-    assert_refused(path)
-
-
-@pytest.mark.parametrize("lost", ["config.json", "model.weights.h5"])
-def test_a_model_file_that_lacks_a_part_is_refused(saved, lost):
-    with zipfile.ZipFile(saved) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    del parts[lost]
-    with zipfile.ZipFile(saved, "w") as archive:
-        for name, data in parts.items():
-            archive.writestr(name, data)
-    assert_refused(saved)
-
-
-def test_a_text_file_is_refused(tmp_path):
-    path = tmp_path / "a.keras"
-    path.write_text("This is no model.")
-    assert_refused(path)
 
 
 def touch(*paths):

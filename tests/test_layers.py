@@ -39,6 +39,76 @@ def test_group_normalization_survives_a_large_mean():
     )
 
 
+def gradients_of(function, variables, upstream):
+    with tf.GradientTape() as tape:
+        outputs = function()
+    return outputs, tape.gradient(outputs, variables, upstream)
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+@pytest.mark.parametrize("mean", [0.5, 1000.0])
+def test_gradients_of_normalizations_are_those_of_kerass_own(modulated, mean):
+    images = tf.Variable(random_images(3, 4, 5, 12).astype("float64") + mean)
+    vectors = random_images(3, 6, seed=1).astype("float64")
+    upstream = random_images(3, 4, 5, 12, seed=2).astype("float64")
+    options = {"epsilon": 1e-3, "dtype": "float64"}
+    reference = keras.layers.GroupNormalization(4, **options)
+    reference.build(images.shape)
+    randomize(reference, scale=1.0)
+    if modulated:
+        ours = layers.ModulatedGroupNormalization(4, **options)
+        ours(images, vectors)
+        randomize(ours.modulation, scale=1.0)
+    else:
+        ours = layers.GroupNormalization(4, **options)
+        ours(images)
+    for name in ("gamma", "beta"):
+        getattr(ours, name).assign(getattr(reference, name))
+
+    def call_ours():
+        return ours(images, vectors) if modulated else ours(images)
+
+    def call_reference():
+        normalized = reference(images)
+        if not modulated:
+            return normalized
+        made = ours.modulation(vectors)[:, None, None, :]
+        return normalized * (1 + made[..., :12]) + made[..., 12:]
+
+    weights = [reference.gamma, reference.beta]
+    mine = [ours.gamma, ours.beta]
+    if modulated:
+        weights += ours.modulation.trainable_variables
+        mine += ours.modulation.trainable_variables
+    expected = gradients_of(
+        call_reference, [images, *(x.value for x in weights)], upstream
+    )
+    found = gradients_of(
+        call_ours, [images, *(x.value for x in mine)], upstream
+    )
+    for one, other in zip(
+        tf.nest.flatten(found), tf.nest.flatten(expected), strict=True
+    ):
+        # float64 of numbers of size 10; a mean of 1000 costs three digits.
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
+
+
+def test_a_gradient_survives_a_large_mean():
+    images = random_images(1, 16, 16, 8).astype("float64") + 1000
+    upstream = random_images(1, 16, 16, 8, seed=1)
+    gradients = []
+    for dtype in ("float32", "float64"):
+        x = tf.Variable(images.astype("float32").astype(dtype))
+        norm = layers.GroupNormalization(2, dtype=dtype)
+        norm(x)
+        _, gradient = gradients_of(
+            lambda norm=norm, x=x: norm(x), x, tf.cast(upstream, dtype)
+        )
+        gradients.append(gradient)
+    # Gradients of size 1; the mean of 1000 is only known to 6e-5 in float32.
+    np.testing.assert_allclose(*gradients, rtol=0, atol=2e-4)
+
+
 def test_statistics_are_float32_under_float16():
     # The square of 300 is more than float16 can hold.
     images = random_images(2, 8, 8, 8) * 300

@@ -13,7 +13,11 @@ from keras_unet_diffusion import (
     UNet,
     VelocityPrediction,
 )
-from keras_unet_diffusion.training import load_model, save_model
+from keras_unet_diffusion.training import (
+    ExponentialMovingAverage,
+    load_model,
+    save_model,
+)
 
 
 def make_model(policy="float32", optimizer=None, seed=0, **kwargs):
@@ -36,7 +40,8 @@ def train(model, images, num_steps, **kwargs):
     """Steps on the same batch; returns the loss of each."""
     losses = []
     for _ in range(num_steps):
-        losses.append(float(model.train_on_batch(images, **kwargs)))
+        logs = model.train_on_batch(images, return_dict=True, **kwargs)
+        losses.append(float(logs["loss"]))
     return np.array(losses)
 
 
@@ -46,7 +51,7 @@ def test_a_unet_overfits_sixteen_real_images(digits):
     model = DiffusionModel(
         network,
         DiffusionProcess(CosineSchedule(), VelocityPrediction()),
-        ema_decay=0.99,
+        averages=ExponentialMovingAverage(0.99),
         seed=0,
     )
     model.compile(keras.optimizers.Adam(5e-3))
@@ -77,7 +82,7 @@ def test_fit_evaluate_and_labels_work_on_real_images(small_model, digits):
 
 
 def test_the_average_is_the_recursion_over_updates(digits):
-    model = make_model(ema_decay=0.6)
+    model = make_model(averages=ExponentialMovingAverage(0.6))
     expected = weights_of(model.network)
     for n in range(6):
         train(model, digits[0][:8], 1)
@@ -91,8 +96,9 @@ def test_the_average_is_the_recursion_over_updates(digits):
 
 
 def test_the_average_waits_for_accumulated_gradients(digits):
-    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=3)
-    model = make_model(optimizer=optimizer)
+    model = make_model(
+        optimizer=keras.optimizers.SGD(0.1), accumulation_steps=3
+    )
     start = weights_of(model.ema_network)
     train(model, digits[0][:8], 2)
     assert largest_difference(start, weights_of(model.ema_network)) == 0
@@ -106,7 +112,7 @@ def test_the_average_waits_for_accumulated_gradients(digits):
 
 
 def test_fit_leaves_the_raw_weights_raw(digits):
-    model = make_model(ema_decay=0.99)
+    model = make_model(averages=ExponentialMovingAverage(0.99))
     model.fit(digits[0][:32], batch_size=8, verbose=0)
     assert (
         largest_difference(
@@ -203,7 +209,7 @@ def test_float16_updates_have_the_size_of_float32_updates(digits):
     moved = {}
     for policy in ("float32", "mixed_float16"):
         model = make_model(policy, keras.optimizers.SGD(0.01), clip_norm=None)
-        model.compile(model._inner_optimizer, jit_compile=True)
+        model.compile(model.optimizer, jit_compile=True)
         start = weights_of(model.network)
         train(model, digits[0][:16], 1)
         end = weights_of(model.network)
@@ -217,12 +223,14 @@ def test_float16_updates_have_the_size_of_float32_updates(digits):
 
 def test_a_float16_overflow_skips_the_update_and_the_average(digits):
     model = make_model("mixed_float16")
-    model.compile(model.optimizer.inner_optimizer, jit_compile=True)
+    model.compile(model.optimizer, jit_compile=True)
     train(model, digits[0][:8], 1)
     raw, averaged = weights_of(model.network), weights_of(model.ema_network)
-    scale = float(model.optimizer.dynamic_scale.value)
+    scale = float(model.updates.loss_scale)
+    # Finite themselves, but not as float16.
     train(model, digits[0][:8] * 1e30, 1)
-    assert float(model.optimizer.dynamic_scale.value) == scale / 2
+    assert float(model.updates.loss_scale) == scale / 2
+    assert int(model.updates.skipped_steps) == 1
     assert largest_difference(raw, weights_of(model.network)) == 0
     assert largest_difference(averaged, weights_of(model.ema_network)) == 0
 
@@ -255,7 +263,7 @@ def test_an_optimizer_that_clips_keeps_its_own_bound():
 def test_a_loaded_model_goes_on_like_the_saved_one(policy, digits, tmp_path):
     images = digits[0][:8]
     model = make_model(policy)
-    model.compile(model._inner_optimizer, jit_compile=True)
+    model.compile(model.optimizer, jit_compile=True)
     train(model, images, 2)
     save_model(model, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
@@ -275,8 +283,8 @@ def test_a_loaded_model_goes_on_like_the_saved_one(policy, digits, tmp_path):
 
 def test_the_policy_of_the_network_decides_about_loss_scaling():
     # Under a global float32 policy, Keras alone would not scale.
-    optimizer = make_model("mixed_float16").optimizer
-    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    assert float(make_model("mixed_float16").updates.loss_scale) == 2**15
+    assert float(make_model("mixed_bfloat16").updates.loss_scale) == 1
 
 
 def test_any_keras_model_with_these_inputs_can_be_trained(digits):
@@ -337,13 +345,31 @@ def test_labels_beyond_the_classes_are_refused(small_model):
             "dict of noisy_images, noise_level",
         ),
         (lambda: make_model(clip_norm=0), "clip_norm=0"),
-        (lambda: make_model(ema_decay=1.0), "decay=1.0"),
-        (
-            lambda: make_model(optimizer=keras.optimizers.Adam(use_ema=True)),
-            "use_ema=True",
-        ),
+        (lambda: make_model(averages=0.999), "averages=0.999"),
+        (lambda: make_model(averages=()), r"averages=\(\)"),
+        (lambda: make_model(accumulation_steps=0), "accumulation_steps=0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "optimizer, instead",
+    [
+        (keras.optimizers.Adam(use_ema=True), "averages="),
+        (
+            keras.optimizers.SGD(gradient_accumulation_steps=2),
+            "accumulation_steps=",
+        ),
+        (keras.optimizers.SGD(loss_scale_factor=2.0), "loss_scale_factor=None"),
+        (
+            keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+            "the optimizer inside it",
+        ),
+    ],
+)
+def test_optimizers_that_do_what_the_model_does_are_refused(optimizer, instead):
+    with pytest.raises(ValueError, match=f"does so too. Pass .*{instead}"):
+        make_model(optimizer=optimizer)

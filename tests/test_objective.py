@@ -18,6 +18,7 @@ from keras_unet_diffusion import (
 from keras_unet_diffusion.network_calls import NetworkCalls
 from keras_unet_diffusion.objective import Objective
 from keras_unet_diffusion.training import Augmentation
+from keras_unet_diffusion.training.draws import Draws
 from keras_unet_diffusion.training.importance import LossHistory
 from keras_unet_diffusion.training.uncertainty import Uncertainty
 
@@ -55,8 +56,11 @@ def recording_network(channels=1, num_classes=None, **others):
     return network
 
 
-def seeds():
-    return keras.random.SeedGenerator(3)
+def mean_loss(objective, network, x_0, labels=None, training=True):
+    draws = Draws(3, 0, len(x_0))
+    losses, t = objective.losses(network, x_0, labels, draws, training)
+    assert losses.shape == t.shape == (len(x_0),)
+    return ops.mean(losses)
 
 
 def images(count, seed=0):
@@ -66,9 +70,7 @@ def images(count, seed=0):
 
 def test_the_loss_of_a_network_that_knows_nothing_is_the_noises_variance():
     network = recording_network()
-    loss = Objective(DiffusionProcess()).loss(
-        network, images(4000), None, seeds(), True
-    )
+    loss = mean_loss(Objective(DiffusionProcess()), network, images(4000))
     # 64,000 squared normal numbers: deviation sqrt(2 / 64,000), five of them.
     assert float(loss) == pytest.approx(1, abs=5 * (2 / 64_000) ** 0.5)
 
@@ -81,7 +83,7 @@ def test_edms_weighted_loss_of_such_a_network_is_about_one_at_every_level():
     # Data of the deviation that the preconditioning is made for.
     random = np.random.default_rng(0)
     x_0 = 0.5 * random.standard_normal((4000, *SHAPE)).astype("float32")
-    loss = Objective(process).loss(network, x_0, None, seeds(), True)
+    loss = mean_loss(Objective(process), network, x_0)
     # Karras et al. 2022, appendix B.6: unit variance of the target. Five
     # standard errors.
     assert float(loss) == pytest.approx(1, abs=5 * (2 / 64_000) ** 0.5)
@@ -95,7 +97,7 @@ def test_a_share_of_the_labels_is_left_out_in_training_alone():
     objective = Objective(DiffusionProcess(), label_dropout=0.25)
     labels = np.arange(10_000, dtype="int32") % 10
     for training in (True, False):
-        objective.loss(network, images(10_000), labels, seeds(), training)
+        mean_loss(objective, network, images(10_000), labels, training=training)
     trained, validated = (x["labels"].numpy() for x in network.recorder.seen)
     np.testing.assert_array_equal(validated, labels)
     is_left_out = trained == 10
@@ -113,7 +115,7 @@ def test_offset_noise_is_one_number_for_each_image_and_channel():
     )
     clean = np.zeros((2000, *SHAPE), "float32")
     for objective in (plain, offset):
-        objective.loss(network, clean, None, seeds(), True)
+        mean_loss(objective, network, clean)
     first, second = (x["noisy_images"].numpy() for x in network.recorder.seen)
     level = network.recorder.seen[0]["noise_level"].numpy()
     sigma = process.schedule.sigmas[1:][level.astype(int)]
@@ -127,9 +129,7 @@ def test_offset_noise_is_one_number_for_each_image_and_channel():
 
 def test_a_self_conditioning_network_is_told_its_estimate_half_of_the_time():
     network = recording_network(previous_estimate=SHAPE)
-    Objective(DiffusionProcess()).loss(
-        network, images(2000), None, seeds(), True
-    )
+    mean_loss(Objective(DiffusionProcess()), network, images(2000))
     first, second = network.recorder.seen
     np.testing.assert_array_equal(first["previous_estimate"], 0)
     told = second["previous_estimate"].numpy()
@@ -169,7 +169,7 @@ def test_the_estimate_that_a_network_is_told_is_not_trained_through():
     process = DiffusionProcess(LinearSchedule(2, 0.2, 0.2))
     clean = np.zeros((200, *SHAPE), "float32")
     with tf.GradientTape() as tape:
-        loss = Objective(process).loss(network, clean, None, seeds(), True)
+        loss = mean_loss(Objective(process), network, clean)
     gradient = tape.gradient(loss, scale.trainable_variables)[0]
     told = recorder.seen[-1]
     seen = (told["noisy_images"] + told["previous_estimate"]).numpy()
@@ -206,9 +206,7 @@ def test_steps_drawn_by_their_losses_count_inversely_to_how_likely_they_were():
     process = DiffusionProcess(LinearSchedule(4, 0.1, 0.5))
     history = filled_history([1.0, 3.0, 4.0, 2.0])
     clean = np.zeros((500, *SHAPE), "float32")
-    loss = Objective(process, loss_history=history).loss(
-        network, clean, None, seeds(), True
-    )
+    loss = mean_loss(Objective(process, loss_history=history), network, clean)
     (told,) = network.recorder.seen
     # Nichol and Dhariwal 2021, Eq. 18, and one in a thousand for all alike.
     probability = 0.999 * np.array([0.1, 0.3, 0.4, 0.2]) + 0.001 / 4
@@ -231,9 +229,7 @@ def test_an_uncertain_loss_is_divided_by_what_is_expected_and_pays_for_it():
     uncertainty.linear.set_weights([0.3 * kernel])
     clean = np.zeros((500, *SHAPE), "float32")
     plain, divided = (
-        Objective(process, uncertainty=u).loss(
-            network, clean, None, seeds(), True
-        )
+        mean_loss(Objective(process, uncertainty=u), network, clean)
         for u in (None, uncertainty)
     )
     told = network.recorder.seen[-1]
@@ -264,8 +260,11 @@ def test_a_network_is_told_how_the_images_it_sees_were_changed(monkeypatch):
     augmentation = Augmentation(0.5)
     x_0 = images(100)
     for training in (True, False):
-        Objective(process, augmentation=augmentation).loss(
-            network, x_0, None, seeds(), training
+        mean_loss(
+            Objective(process, augmentation=augmentation),
+            network,
+            x_0,
+            training=training,
         )
     assert len(drawn) == 1
     trained, validated = network.recorder.seen
@@ -285,8 +284,10 @@ def test_super_resolution_networks_are_given_block_means():
     network.super_resolution_factor = 2
     x_0 = images(50)
     for strength in (0.0, 0.3):
-        Objective(DiffusionProcess(), low_resolution_noise=strength).loss(
-            network, x_0, None, seeds(), True
+        mean_loss(
+            Objective(DiffusionProcess(), low_resolution_noise=strength),
+            network,
+            x_0,
         )
     clean, noisy = (
         x["low_resolution_images"].numpy() for x in network.recorder.seen
@@ -298,14 +299,12 @@ def test_super_resolution_networks_are_given_block_means():
 
 def test_learned_variances_are_trained_if_the_process_weighs_them():
     network = recording_network(channels=2)
-    loss = Objective(DiffusionProcess(variance_weight=0.001)).loss(
-        network, images(8), None, seeds(), True
+    loss = mean_loss(
+        Objective(DiffusionProcess(variance_weight=0.001)), network, images(8)
     )
     assert np.isfinite(float(loss))
     with pytest.raises(ValueError, match="2 channels for images of 1"):
-        Objective(DiffusionProcess()).loss(
-            network, images(8), None, seeds(), True
-        )
+        mean_loss(Objective(DiffusionProcess()), network, images(8))
 
 
 @pytest.mark.parametrize(

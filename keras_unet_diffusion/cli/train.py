@@ -7,7 +7,13 @@ from pathlib import Path
 import keras
 
 from keras_unet_diffusion.cli.command import check_place, run_command
+from keras_unet_diffusion.cli.processor import advise_on_dtype
+from keras_unet_diffusion.cli.train_callbacks import (
+    RunCallbacks,
+    num_columns,
+)
 from keras_unet_diffusion.cli.train_checks import check_flags
+from keras_unet_diffusion.cli.train_data import RunData
 from keras_unet_diffusion.cli.train_flags import (
     check_same_flags,
     define_flags,
@@ -19,24 +25,24 @@ from keras_unet_diffusion.cli.train_model import (
     build_network,
     execution,
 )
-from keras_unet_diffusion.data import image_dataset, open_source, save_grid
+from keras_unet_diffusion.data import open_source, save_grid
 from keras_unet_diffusion.files import remove_leftovers
+from keras_unet_diffusion.replicas import devices_scope
 from keras_unet_diffusion.training import (
-    ImagesPerSecond,
-    RestoreLoss,
-    SampleGrid,
-    SaveCheckpoints,
+    RestoreMetrics,
+    RunRecord,
     StopOnSignal,
     load_model,
     save_model,
+    write_model_card,
 )
 from keras_unet_diffusion.training.checkpoints import (
     CHECKPOINT_FOLDER,
     FINAL_MODEL,
     checkpoint_path,
-    keep_newest,
     list_checkpoints,
     newest_whole_checkpoint,
+    save_checkpoint,
 )
 
 DESCRIPTION = """Trains a U-Net to denoise images, and samples from it.
@@ -60,11 +66,26 @@ def train(values):
         print(f"{workdir} already holds {newest} steps; nothing is left to do.")
         _print_next_commands(workdir)
         return
-    done, checkpoint = newest_whole_checkpoint(workdir) if before else (0, None)
+    with devices_scope(values.num_devices):
+        _train_from(values, *_newest(workdir, before))
+
+
+def _newest(workdir, before):
+    """Step and path of the checkpoint to go on from; 0 and None if none."""
+    return newest_whole_checkpoint(workdir) if before else (0, None)
+
+
+def _train_from(values, done, checkpoint):
+    """Trains from a checkpoint, or from the start, to the end."""
+    workdir = Path(values.workdir)
+    record = RunRecord(workdir, done, every_epochs=values.checkpoint_epochs)
     keras.utils.set_random_seed(values.seed)
+    record.enter("data")
     source = open_source(values.source, values.split, values.data_dir)
     network = build_network(values, source)
-    datasets = _datasets(values, source, network, done)
+    data = RunData(values, source, network)
+    datasets = data.batches(done)
+    record.enter("model")
     if checkpoint:
         model = load_model(checkpoint)
         # A file does not say how steps are run; the flags do.
@@ -79,68 +100,69 @@ def train(values):
         f", {network.num_classes or 'no'} classes, "
         f"{network.count_params():,} parameters, {values.dtype_policy}."
     )
+    advice = advise_on_dtype(values.dtype_policy)
+    if advice:
+        print(advice)
     write_flags(workdir, values)
     for folder in (workdir, workdir / CHECKPOINT_FOLDER):
         remove_leftovers(folder)
     # Of fewer steps; the checkpoint of the same step is kept.
     (workdir / FINAL_MODEL).unlink(missing_ok=True)
-    _fit(values, model, source, datasets, done)
-    _finish(values, model, done)
+    callbacks = RunCallbacks(values, data, model, record)
+    with record, StopOnSignal(workdir, done, values.keep_checkpoints) as stop:
+        _fit(values, model, data, datasets, callbacks, stop)
+        record.enter("final samples")
+        _finish(values, model, callbacks)
 
 
-def _fit(values, model, source, datasets, done):
+def _fit(values, model, data, datasets, run_callbacks, stop):
     """Trains to the last step; an epoch that was stopped is ended first."""
-    workdir, steps_per_epoch = Path(values.workdir), values.steps_per_epoch
-    with StopOnSignal(workdir, done) as stop:
-        while done < values.train_steps:
-            epoch, batches_done = divmod(done, steps_per_epoch)
-            callbacks = [*_callbacks(workdir, values, model, done), stop]
-            last_epoch = values.train_steps // steps_per_epoch
-            if batches_done:
-                callbacks = [RestoreLoss(model), *callbacks]
-                last_epoch = epoch + 1
-            dataset, validation_data = datasets
-            model.fit(
-                dataset,
-                epochs=last_epoch,
-                initial_epoch=epoch,
-                steps_per_epoch=steps_per_epoch - batches_done,
-                validation_data=validation_data,
-                callbacks=callbacks,
-                shuffle=False,
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
-            done = last_epoch * steps_per_epoch
-            if done < values.train_steps:
-                datasets = _datasets(values, source, model.network, done)
+    done, steps_per_epoch = stop.step, values.steps_per_epoch
+    while done < values.train_steps:
+        epoch, batches_done = divmod(done, steps_per_epoch)
+        callbacks = [*run_callbacks.make(done), stop]
+        last_epoch = values.train_steps // steps_per_epoch
+        if batches_done:
+            callbacks = [RestoreMetrics(model), *callbacks]
+            last_epoch = epoch + 1
+        dataset, validation_data = datasets
+        model.fit(
+            dataset,
+            epochs=last_epoch,
+            initial_epoch=epoch,
+            steps_per_epoch=steps_per_epoch - batches_done,
+            validation_data=validation_data,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+        done = last_epoch * steps_per_epoch
+        if done < values.train_steps:
+            datasets = data.batches(done)
 
 
-def _finish(values, model, done):
+def _finish(values, model, callbacks):
     """Writes what a whole run ends with."""
     workdir = Path(values.workdir)
-    last_checkpoint = checkpoint_path(workdir, max(done, values.train_steps))
-    if not last_checkpoint.exists():
-        save_model(model, last_checkpoint)
-        keep_newest(workdir)
-    num_columns = _num_columns(model.network)
+    step = values.train_steps
+    if not checkpoint_path(workdir, step).exists():
+        save_checkpoint(
+            model, workdir, step, callbacks.losses, values.keep_checkpoints
+        )
+    columns = num_columns(model.network)
     images = model.generate(
-        8 * num_columns,
+        8 * columns,
         num_steps=values.num_sampling_steps,
         seed=values.seed,
         sampler=values.sampler,
         batch_size=values.batch_size,
     )
     scale = max(1, 64 // model.network.image_size)
-    save_grid(workdir / "samples.png", images, num_columns, scale)
+    save_grid(workdir / "samples.png", images, columns, scale)
+    write_model_card(workdir, model, callbacks.record, **callbacks.facts)
     # The last file: where it is, nothing is left to do.
     save_model(model, workdir / FINAL_MODEL)
     _print_next_commands(workdir)
-
-
-def _num_columns(network):
-    """Columns of the sample grids: the classes, if they are not too many."""
-    num_columns = network.num_classes or 8
-    return num_columns if num_columns <= 16 else 8
 
 
 def _flags_of_run(workdir):
@@ -161,66 +183,6 @@ def _flags_of_run(workdir):
         )
     # A start that failed, maybe by its flags.
     return None
-
-
-def _datasets(values, source, network, steps_done):
-    shared = {
-        "image_size": network.image_size,
-        "image_channels": network.image_channels,
-        "on_bad_image": values.on_bad_image,
-        "seed": values.seed,
-    }
-    dataset = image_dataset(
-        source,
-        batch_size=values.batch_size,
-        flip=values.flip,
-        repeat=True,
-        start_batch=steps_done,
-        **shared,
-    )
-    if not values.validation_split:
-        return dataset, None
-    held_out = open_source(
-        values.source, values.validation_split, values.data_dir
-    )
-    if held_out.class_names != source.class_names:
-        raise ValueError(
-            "The two splits number other classes. Received: --validation_split"
-            f"={values.validation_split} with {', '.join(held_out.class_names)}"
-            f"; {values.split} has {', '.join(source.class_names)}. Give both "
-            "the same classes."
-        )
-    return dataset, image_dataset(
-        held_out, batch_size=values.batch_size, shuffle=False, **shared
-    )
-
-
-def _callbacks(workdir, values, model, done):
-    log_dir = workdir / "logs"
-    batches_done = done % values.steps_per_epoch
-    num_columns = _num_columns(model.network)
-    return [
-        ImagesPerSecond(values.batch_size),
-        keras.callbacks.TensorBoard(log_dir, write_graph=False),
-        # Before the grid: what runs out of memory there loses nothing.
-        SaveCheckpoints(
-            workdir,
-            every_epochs=values.checkpoint_epochs,
-            batches_done=batches_done,
-        ),
-        SampleGrid(
-            workdir / "samples",
-            log_dir / "train",
-            every_epochs=values.sample_epochs,
-            num_images=8 * num_columns,
-            num_columns=num_columns,
-            num_steps=values.num_sampling_steps,
-            seed=values.seed,
-            sampler=values.sampler,
-            batch_size=values.batch_size,
-            batches_done=batches_done,
-        ),
-    ]
 
 
 def _print_next_commands(workdir):

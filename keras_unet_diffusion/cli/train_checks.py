@@ -19,6 +19,10 @@ def check_flags(values):
         "steps_per_execution",
         "sample_epochs",
         "checkpoint_epochs",
+        "accumulation_steps",
+        "num_devices",
+        "keep_checkpoints",
+        "max_skipped_steps",
     ):
         if values[name].value < 1:
             raise ValueError(
@@ -28,6 +32,7 @@ def check_flags(values):
     for whole, part in (
         ("train_steps", "steps_per_epoch"),
         ("steps_per_epoch", "steps_per_execution"),
+        ("batch_size", "num_devices"),
     ):
         if values[whole].value % values[part].value:
             raise ValueError(
@@ -35,14 +40,8 @@ def check_flags(values):
                 f"--{whole}={values[whole].value} and --{part}="
                 f"{values[part].value}. Change one of them."
             )
-    is_rate = math.isfinite(values.learning_rate) and values.learning_rate > 0
-    if not is_rate or values.warmup_steps < 0:
-        raise ValueError(
-            "--learning_rate must be positive and --warmup_steps not "
-            f"negative. Received: --learning_rate={values.learning_rate} and "
-            f"--warmup_steps={values.warmup_steps}. Leave them out for the "
-            "defaults."
-        )
+    _check_optimizer(values)
+    _check_lists(values)
     if not 0 <= values.seed < 2**32:
         raise ValueError(
             f"--seed is out of range. Received: --seed={values.seed}. Pass a "
@@ -54,12 +53,64 @@ def check_flags(values):
             "There is no preset of that name. Received: --preset="
             f"{values.preset}. Choose one of {', '.join(PRESETS)}."
         )
+
+
+def _check_optimizer(values):
+    is_rate = math.isfinite(values.learning_rate) and values.learning_rate > 0
+    if not is_rate or values.warmup_steps < 0:
+        raise ValueError(
+            "--learning_rate must be positive and --warmup_steps not "
+            f"negative. Received: --learning_rate={values.learning_rate} and "
+            f"--warmup_steps={values.warmup_steps}. Leave them out for the "
+            "defaults."
+        )
+    if not 0 <= values.weight_decay < math.inf:
+        raise ValueError(
+            "--weight_decay is not negative. Received: --weight_decay="
+            f"{values.weight_decay}. Leave it out for none; 0.01 is usual."
+        )
+    is_inverse_root = values.learning_rate_schedule == "inverse_root"
+    if is_inverse_root != (values.decay_steps is not None):
+        raise ValueError(
+            "--decay_steps and --learning_rate_schedule=inverse_root belong "
+            f"together. Received: --learning_rate_schedule="
+            f"{values.learning_rate_schedule} and --decay_steps="
+            f"{values.decay_steps}. Pass both or none."
+        )
+    if values["ema_decay"].present and values.half_life_images is not None:
+        raise ValueError(
+            "The average in use has one length. Received: --ema_decay="
+            f"{values.ema_decay} and --half_life_images="
+            f"{values.half_life_images}. Pass one of them."
+        )
+
+
+def _check_lists(values):
     resolutions = values.attention_resolutions or []
     if not all(resolution.isdecimal() for resolution in resolutions):
         raise ValueError(
             "--attention_resolutions are heights in pixels by commas. "
             f"Received: --attention_resolutions={','.join(resolutions)}. Pass "
             "whole numbers, such as 16,8."
+        )
+    try:
+        for deviation in values.power_averages or []:
+            float(deviation)
+    except ValueError:
+        raise ValueError(
+            "--power_averages are relative deviations by commas. Received: "
+            f"--power_averages={','.join(values.power_averages)}. Pass "
+            "numbers, such as 0.05,0.1."
+        ) from None
+    batches = values.profile_batches
+    if batches is None:
+        return
+    is_pair = len(batches) == 2 and all(x.isdecimal() for x in batches)
+    if not is_pair or not 1 <= int(batches[0]) <= int(batches[1]):
+        raise ValueError(
+            "--profile_batches are the first and the last step to profile. "
+            f"Received: --profile_batches={','.join(batches)}. Pass two "
+            "numbers from 1 on, such as 50,60."
         )
 
 

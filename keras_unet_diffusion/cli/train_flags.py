@@ -46,7 +46,18 @@ TIMES = {
 }
 JIT_COMPILE = {"auto": "auto", "true": True, "false": False}
 # A run may go on under another value of these.
-MAY_CHANGE = ("workdir", "train_steps", "flagfile", "help", "h", "undefok")
+MAY_CHANGE = (
+    "workdir",
+    "train_steps",
+    "num_devices",
+    "keep_checkpoints",
+    "max_skipped_steps",
+    "profile_batches",
+    "flagfile",
+    "help",
+    "h",
+    "undefok",
+)
 
 
 def define_flags(values):
@@ -207,11 +218,16 @@ def _define_training_flags(to):
         "same.",
         **to,
     )
-    flags.DEFINE_float("learning_rate", 2e-3, "Of Adam.", **to)
     flags.DEFINE_integer(
-        "warmup_steps", 100, "Steps until the full learning rate.", **to
+        "accumulation_steps",
+        1,
+        "Steps whose mean gradient makes one update of the weights.",
+        **to,
     )
-    flags.DEFINE_float("ema_decay", 0.995, "Decay of the average.", **to)
+    flags.DEFINE_integer(
+        "num_devices", 1, "GPUs of this machine that share each batch.", **to
+    )
+    _define_optimizer_flags(to)
     flags.DEFINE_float(
         "clip_norm", 1.0, "Bound of the gradients; 0 for none.", **to
     )
@@ -237,10 +253,69 @@ def _define_training_flags(to):
         "checkpoint_epochs", 5, "Epochs between two checkpoints.", **to
     )
     flags.DEFINE_integer(
+        "keep_checkpoints",
+        2,
+        "Newest checkpoints that are kept; the best is kept beside them.",
+        **to,
+    )
+    flags.DEFINE_integer(
+        "max_skipped_steps",
+        10,
+        "Updates in a row that are skipped, as something in them is not "
+        "finite, before the run stops.",
+        **to,
+    )
+    flags.DEFINE_list(
+        "profile_batches",
+        None,
+        "First and last step of this run to profile for TensorBoard, such as "
+        "50,60; none by default.",
+        **to,
+    )
+    flags.DEFINE_integer(
         "num_sampling_steps", 50, "Sampling steps for the grids.", **to
     )
     flags.DEFINE_enum(
         "sampler", "ddim", list(SAMPLER_NAMES), "Of samples.png.", **to
+    )
+
+
+def _define_optimizer_flags(to):
+    flags.DEFINE_string(
+        "optimizer", "adam", "Name of a Keras optimizer, such as lion.", **to
+    )
+    flags.DEFINE_float("learning_rate", 2e-3, "Of the optimizer.", **to)
+    flags.DEFINE_float("weight_decay", 0.0, "Of the optimizer.", **to)
+    flags.DEFINE_enum(
+        "learning_rate_schedule",
+        "constant",
+        ["constant", "cosine", "inverse_root"],
+        "What becomes of the learning rate after the warm-up.",
+        **to,
+    )
+    flags.DEFINE_integer(
+        "warmup_steps", 100, "Updates until the full learning rate.", **to
+    )
+    flags.DEFINE_float(
+        "decay_steps",
+        None,
+        "Updates after which inverse_root lets the learning rate fall.",
+        **to,
+    )
+    flags.DEFINE_float("ema_decay", 0.995, "Decay of the average.", **to)
+    flags.DEFINE_integer(
+        "half_life_images",
+        None,
+        "Images after which a weight counts half in the average, in place of "
+        "--ema_decay.",
+        **to,
+    )
+    flags.DEFINE_list(
+        "power_averages",
+        None,
+        "Relative deviations of further averages, such as 0.05,0.1, stored "
+        "with each checkpoint, of which any other can be made later.",
+        **to,
     )
 
 
@@ -273,6 +348,15 @@ def check_same_flags(workdir, before, values):
         for name in values
         if name not in MAY_CHANGE and before[name].value != values[name].value
     ]
+    if (
+        values.learning_rate_schedule == "cosine"
+        and before.train_steps != values.train_steps
+    ):
+        # The learning rate has its way to the last step.
+        changed.append(
+            f"--train_steps {before.train_steps} -> {values.train_steps} under "
+            "a cosine schedule"
+        )
     if changed:
         raise ValueError(
             "The work directory holds a run with other flags. Received: "

@@ -17,7 +17,14 @@ from keras_unet_diffusion.diffusion import (
 )
 from keras_unet_diffusion.model import DiffusionModel
 from keras_unet_diffusion.presets import PRESETS
-from keras_unet_diffusion.training import Augmentation
+from keras_unet_diffusion.training import (
+    Augmentation,
+    ExponentialMovingAverage,
+    FusedAdam,
+    HalfLifeAverage,
+    PowerFunctionAverage,
+    learning_rate_schedule,
+)
 from keras_unet_diffusion.unet import UNet
 
 
@@ -102,8 +109,9 @@ def build_model(values, network):
     model = DiffusionModel(
         network,
         process,
-        ema_decay=values.ema_decay,
+        averages=_averages(values),
         clip_norm=values.clip_norm or None,
+        accumulation_steps=values.accumulation_steps,
         label_dropout=values.label_dropout,
         offset_noise=values.offset_noise,
         augmentation=Augmentation(values.augment) if values.augment else None,
@@ -111,19 +119,42 @@ def build_model(values, network):
         uncertainty=values.learned_uncertainty,
         seed=values.seed,
     )
-    learning_rate = values.learning_rate
-    if values.warmup_steps:
-        # Keras's cosine schedule with a cosine that stays at 1: warm-up,
-        # then constant.
-        learning_rate = keras.optimizers.schedules.CosineDecay(
-            0.0,
-            decay_steps=1,
-            alpha=1.0,
-            warmup_target=values.learning_rate,
-            warmup_steps=values.warmup_steps,
-        )
-    model.compile(keras.optimizers.Adam(learning_rate), **execution(values))
+    model.compile(_optimizer(values), **execution(values))
     return model
+
+
+def _averages(values):
+    """The average in use, and those that others can be made of."""
+    first = ExponentialMovingAverage(values.ema_decay)
+    if values.half_life_images is not None:
+        first = HalfLifeAverage(values.half_life_images)
+    deviations = map(float, values.power_averages or [])
+    return (first, *map(PowerFunctionAverage, deviations))
+
+
+def _optimizer(values):
+    schedule = learning_rate_schedule(
+        values.learning_rate_schedule,
+        values.learning_rate,
+        values.warmup_steps,
+        total_steps=values.train_steps // values.accumulation_steps,
+        decay_steps=values.decay_steps,
+    )
+    arguments = {"weight_decay": values.weight_decay or None}
+    if values.optimizer.lower() in ("adam", "adamw"):
+        return FusedAdam(schedule, **arguments)
+    try:
+        optimizer = type(keras.optimizers.get(values.optimizer))
+    except (ValueError, TypeError):
+        raise ValueError(
+            "Keras has no optimizer of that name. Received: --optimizer="
+            f"{values.optimizer}. Pass one of keras.optimizers, such as adam, "
+            "adamw, lion, adafactor, muon or sgd."
+        ) from None
+    if not values.weight_decay:
+        # Some have a decay of their own by default.
+        arguments = {}
+    return optimizer(schedule, **arguments)
 
 
 def execution(values):

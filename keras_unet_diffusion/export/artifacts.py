@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_unet_diffusion.backends import is_jax
 from keras_unet_diffusion.export.litert import PRECISIONS, write_litert
 from keras_unet_diffusion.export.network import rebuild_in_float32
 from keras_unet_diffusion.export.parity import (
@@ -57,7 +58,8 @@ def export_model(model, out, samplers=SAMPLERS, image_size=None):
         List of the rows of the parity table, see `format_parity_table`.
 
     Raises:
-        ValueError: the folder is not empty, or an artifact fails.
+        ValueError: Keras runs on JAX, the folder is not empty, or an artifact
+            fails.
 
     Example:
 
@@ -66,6 +68,13 @@ def export_model(model, out, samplers=SAMPLERS, image_size=None):
     print(format_parity_table(rows))
     ```
     """
+    if is_jax():
+        raise ValueError(
+            "TensorFlow makes the files for other applications. Received: a "
+            "model on the backend 'jax'. Save it, and export it in a process "
+            "with KERAS_BACKEND=tensorflow: the saved model is the same for "
+            "both."
+        )
     check_new_folder(out)
     # On the CPU: a GPU may round convolutions to 10 bits (TF32), which would
     # hide what the artifacts themselves do.

@@ -20,6 +20,81 @@ def check_groups(channels, num_groups):
         )
 
 
+def _group_normalization(num_groups, epsilon, dtype):
+    """Makes the function of `(inputs, gamma, beta)`, and of its gradient.
+
+    `gamma` and `beta` are `(channels,)` or `(batch, 1, 1, channels)` of
+    `dtype`, in which all is computed. Derived by hand, the gradient takes half
+    the passes over the images that it takes derived op by op, and keeps no
+    image but the inputs.
+    """
+
+    def mean_of_pixels(images):
+        return ops.mean(images, axis=(1, 2), keepdims=True)
+
+    def mean_of_groups(vectors):
+        return _mean_of_groups(vectors, num_groups)
+
+    @ops.custom_gradient
+    def normalize(inputs, gamma, beta):
+        images = ops.cast(inputs, dtype)
+        # Two passes (mean, then variance of the centred images): one pass
+        # by sums of squares loses 3 digits where |mean| >> deviation.
+        mean = mean_of_groups(mean_of_pixels(images))
+        centred = images - mean
+        variance = mean_of_groups(mean_of_pixels(ops.square(centred)))
+        rate = ops.rsqrt(variance + epsilon)
+        outputs = centred * (rate * gamma) + beta
+
+        def gradient(*args, upstream=None):
+            # PyTorch names it, TensorFlow and JAX do not.
+            upstream = args[0] if upstream is None else upstream
+            by_output = ops.cast(upstream, dtype)
+            # Computed again rather than kept.
+            centred = ops.cast(inputs, dtype) - mean
+            by_beta = mean_of_pixels(by_output)
+            by_gamma = mean_of_pixels(by_output * centred) * rate
+            # Less what would move or scale a group as a whole: that changes
+            # nothing in the outputs.
+            moves = rate * mean_of_groups(by_beta * gamma)
+            scales = rate * rate * mean_of_groups(by_gamma * gamma)
+            by_input = by_output * (rate * gamma) - (centred * scales + moves)
+            num_pixels = _num_pixels(inputs, dtype)
+            return (
+                ops.cast(by_input, inputs.dtype),
+                _like(by_gamma * num_pixels, gamma),
+                _like(by_beta * num_pixels, beta),
+            )
+
+        return ops.cast(outputs, inputs.dtype), gradient
+
+    return normalize
+
+
+def _mean_of_groups(vectors, num_groups):
+    """`(batch, 1, 1, channels)`: the mean of a channel's group, in each."""
+    channels = vectors.shape[-1]
+    size = channels // num_groups
+    grouped = ops.reshape(vectors, (-1, num_groups, size))
+    mean = ops.mean(grouped, axis=2, keepdims=True)
+    spread = mean + ops.zeros((1, 1, size), mean.dtype)
+    return ops.reshape(spread, (-1, 1, 1, channels))
+
+
+def _num_pixels(images, dtype):
+    height, width = images.shape[1:3]
+    if height is None or width is None:
+        height, width = ops.shape(images)[1:3]
+    return ops.cast(height * width, dtype)
+
+
+def _like(gradient, vectors):
+    """The gradient of vectors that were perhaps one for the whole batch."""
+    if len(vectors.shape) == 1:
+        return ops.sum(gradient, axis=(0, 1, 2))
+    return gradient
+
+
 class _GroupNormalizationBase(keras.layers.Layer):
     """What both normalisations share: arguments, weights, and statistics."""
 
@@ -49,37 +124,30 @@ class _GroupNormalizationBase(keras.layers.Layer):
                 )
             self._groups = min(self.num_groups, most_groups)
         check_groups(channels, self._groups)
+        # Never rounded: they are used in float32 anyway.
         self.gamma = self.add_weight(
-            shape=(channels,), initializer="ones", name="gamma"
+            shape=(channels,), initializer="ones", autocast=False, name="gamma"
         )
         self.beta = self.add_weight(
-            shape=(channels,), initializer="zeros", name="beta"
+            shape=(channels,), initializer="zeros", autocast=False, name="beta"
         )
 
-    def _normalize(self, inputs):
-        """Groups of mean 0 and variance 1, times gamma, plus beta."""
+    def _normalize(self, inputs, scale=None, shift=None):
+        """Groups of mean 0 and variance 1, times gamma, plus beta.
+
+        With `scale` and `shift`, `(batch, 1, 1, channels)`, the result times
+        `1 + scale`, plus `shift`: a matter of vectors, not of images.
+        """
         # Never below float32, and float64 where that was asked for.
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
-        images = ops.cast(inputs, dtype)
-        # Two passes (mean, then variance of the centred images): one pass
-        # by sums of squares loses 3 digits where |mean| >> deviation.
-        mean = self._group_mean(ops.mean(images, axis=(1, 2)))
-        centred = images - mean
-        variance = self._group_mean(ops.mean(ops.square(centred), axis=(1, 2)))
-        scale = ops.rsqrt(variance + self.epsilon)
         gamma = ops.cast(self.gamma, dtype)
         beta = ops.cast(self.beta, dtype)
-        outputs = centred * (scale * gamma) + beta
-        return ops.cast(outputs, self.compute_dtype)
-
-    def _group_mean(self, channel_means):
-        """`(batch, channels)` to `(batch, 1, 1, channels)`, mean by group."""
-        channels = channel_means.shape[-1]
-        per_group = channels // self._groups
-        grouped = ops.reshape(channel_means, (-1, self._groups, per_group))
-        mean = ops.mean(grouped, axis=2, keepdims=True)
-        spread = mean + ops.zeros_like(grouped)
-        return ops.reshape(spread, (-1, 1, 1, channels))
+        if scale is not None:
+            gain = 1 + ops.cast(scale, dtype)
+            gamma = gamma * gain
+            beta = beta * gain + ops.cast(shift, dtype)
+        normalize = _group_normalization(self._groups, self.epsilon, dtype)
+        return normalize(inputs, gamma, beta)
 
     def get_config(self):
         return super().get_config() | {
@@ -198,10 +266,9 @@ class ModulatedGroupNormalization(_GroupNormalizationBase):
         self.modulation.build(embedding_shape)
 
     def call(self, inputs, embedding):
-        normalized = self._normalize(inputs)
         scale_and_shift = self.modulation(embedding)[:, None, None, :]
         scale, shift = ops.split(scale_and_shift, 2, axis=-1)
-        return normalized * (1 + scale) + shift
+        return self._normalize(inputs, scale, shift)
 
     def compute_output_shape(self, inputs_shape, embedding_shape):
         return inputs_shape

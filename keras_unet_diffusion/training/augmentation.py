@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from keras_unet_diffusion.diffusion.component import Component
 
@@ -74,9 +74,9 @@ class Augmentation(Component):
             log-scale, angle, direction and log-strength of the stretching,
             translation in x and y. Zeros are no change.
         """
-        flips = tf.cast(uniform[:, 6:8] < 0.5, uniform.dtype)
+        flips = ops.cast(uniform[:, 6:8] < 0.5, uniform.dtype)
         angles = math.pi * (2 * uniform[:, 8:10] - 1)
-        drawn = tf.stack(
+        drawn = ops.stack(
             [
                 flips[:, 0],
                 flips[:, 1],
@@ -90,26 +90,27 @@ class Augmentation(Component):
             axis=1,
         )
         # Stretching and translation have two parameters each.
-        which = tf.gather(uniform, [0, 1, 2, 3, 4, 4, 5, 5], axis=1)
+        which = ops.take(uniform, [0, 1, 2, 3, 4, 4, 5, 5], axis=1)
         # Mirroring is considered always, and so made for half of the images.
         limits = [float(self.probability > 0)] + 7 * [self.probability]
-        return tf.where(which < tf.constant(limits, which.dtype), drawn, 0.0)
+        limits = ops.convert_to_tensor(limits, which.dtype)
+        return ops.where(which < limits, drawn, 0.0)
 
     def labels(self, parameters):
         """Returns what the network is told, `(batch, 9)`: zeros for images
         that are as they were."""
-        x, y, scale, angle, direction, stretch, right, down = tf.unstack(
+        x, y, scale, angle, direction, stretch, right, down = ops.unstack(
             parameters, axis=1
         )
-        return tf.stack(
+        return ops.stack(
             [
                 x,
                 y,
                 scale,
-                tf.cos(angle) - 1,
-                tf.sin(angle),
-                stretch * tf.cos(direction),
-                stretch * tf.sin(direction),
+                ops.cos(angle) - 1,
+                ops.sin(angle),
+                stretch * ops.cos(direction),
+                stretch * ops.sin(direction),
                 right,
                 down,
             ],
@@ -138,41 +139,45 @@ def _sources(parameters, height, width):
     The changes are made in the order of the table, so they are undone from
     the last to the first. Without matrix products, which a GPU may round.
     """
-    columns = tf.unstack(parameters[:, :, None, None], axis=1)
+    columns = ops.unstack(parameters[:, :, None, None], axis=1)
     flip_x, flip_y, scale, angle, direction, stretch, right, down = columns
     center_x, center_y = (width - 1) / 2, (height - 1) / 2
-    x = tf.range(width, dtype=tf.float32)[None, None, :] - center_x
-    y = tf.range(height, dtype=tf.float32)[None, :, None] - center_y
+    x = ops.arange(width, dtype="float32")[None, None, :] - center_x
+    y = ops.arange(height, dtype="float32")[None, :, None] - center_y
     x = x - right * (_TRANSLATION * width)
     y = y - down * (_TRANSLATION * height)
     x, y = _rotate(x, y, -direction)
-    strength = tf.exp(math.log(_ANISOTROPY) * stretch)
+    strength = ops.exp(math.log(_ANISOTROPY) * stretch)
     x, y = _rotate(x / strength, y * strength, direction)
     x, y = _rotate(x, y, -angle)
-    size = tf.exp(math.log(_SCALE) * scale)
+    size = ops.exp(math.log(_SCALE) * scale)
     x = x / size * (1 - 2 * flip_x) + center_x
     y = y / size * (1 - 2 * flip_y) + center_y
     return x, y
 
 
 def _rotate(x, y, angle):
-    cos, sin = tf.cos(angle), tf.sin(angle)
+    cos, sin = ops.cos(angle), ops.sin(angle)
     return cos * x - sin * y, sin * x + cos * y
 
 
 def _interpolate(images, x, y):
     """Reads images `(batch, h, w, c)` at `(batch, h, w)` positions."""
     height, width = images.shape[1:3]
-    pixels = tf.reshape(images, (-1, height * width, images.shape[-1]))
-    left, top = tf.floor(x), tf.floor(y)
+    num_pixels = height * width
+    pixels = ops.reshape(images, (-1, images.shape[-1]))
+    # Where the pixels of each image begin.
+    begins = ops.arange(ops.shape(images)[0]) * num_pixels
+    begins = ops.cast(begins, "int32")[:, None, None]
+    left, top = ops.floor(x), ops.floor(y)
     x_weights, y_weights = _cubic_weights(x - left), _cubic_weights(y - top)
-    left, top = tf.cast(left, tf.int32), tf.cast(top, tf.int32)
-    result = tf.zeros_like(images)
+    left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
+    result = ops.zeros_like(images)
     for i in range(4):
-        rows = _reflect(top + (i - 1), height) * width
+        rows = begins + _reflect(top + (i - 1), height) * width
         for j in range(4):
             index = rows + _reflect(left + (j - 1), width)
-            values = tf.gather(pixels, index, axis=1, batch_dims=1)
+            values = ops.take(pixels, index, axis=0)
             result += (y_weights[i] * x_weights[j])[..., None] * values
     return result
 
@@ -197,5 +202,5 @@ def _cubic_weights(f):
 def _reflect(index, size):
     """Mirrors indices at the middle of the first and the last pixel."""
     period = max(2 * (size - 1), 1)
-    index = tf.math.floormod(index, period)
-    return tf.minimum(index, period - index) if size > 1 else 0 * index
+    index = ops.mod(index, period)
+    return ops.minimum(index, period - index) if size > 1 else 0 * index

@@ -9,43 +9,62 @@ import numpy as np
 import tensorflow as tf
 
 from keras_unet_diffusion.data.pixels import image_grid, save_png
-from keras_unet_diffusion.training.checkpoints import (
-    checkpoint_path,
-    keep_newest,
-    save_model,
-)
 
 
 class ImagesPerSecond(keras.callbacks.Callback):
-    """Adds `images_per_second` to the logs of each epoch.
+    """Adds `images_per_second` to the logs of batches and epochs.
 
-    The first epoch of a `fit` includes tracing and compiling. Put it before
-    the callbacks that write the logs.
+    It is the mean of the epoch so far, of training alone: validation and what
+    callbacks do at the end of an epoch are not in it. The first execution of
+    each `fit`, which traces and compiles, is left out, so it has no rate, nor
+    has an epoch of that execution alone. Put it before the callbacks that
+    write the logs; Keras's progress bar comes after all of them and shows the
+    latest rate as it is. With `steps_per_execution` it costs one look at the
+    clock for that many steps.
 
     Args:
-        batch_size: int, images per training step.
+        batch_size: int >= 1, images per training step.
     """
+
+    # Else Keras on JAX would wait for each step. From other threads, the calls
+    # after batches may come in any order.
+    async_safe = True
 
     def __init__(self, batch_size):
         super().__init__()
+        check_count("batch_size", batch_size)
         self.batch_size = batch_size
 
+    def on_train_begin(self, logs=None):
+        self.is_compiled = False
+
     def on_epoch_begin(self, epoch, logs=None):
+        self.rate = None
+        self.num_left_out = self.num_seen = 0
         self.began = time.perf_counter()
-        self.num_batches = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        self.num_batches = batch + 1
-        # Here, because validation comes before the end of the epoch.
-        self.seconds = time.perf_counter() - self.began
+        now = time.perf_counter()
+        if not self.is_compiled:
+            self.is_compiled = True
+            self.num_left_out = self.num_seen = batch + 1
+            self.began = now
+        elif batch + 1 > self.num_seen:
+            self.num_seen = batch + 1
+            num_images = (self.num_seen - self.num_left_out) * self.batch_size
+            self.rate = num_images / (now - self.began)
+        self._add_to(logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
-            rate = self.num_batches * self.batch_size / self.seconds
-            logs["images_per_second"] = rate
+        self._add_to(logs)
+
+    def _add_to(self, logs):
+        if logs is not None and self.rate is not None:
+            logs["images_per_second"] = self.rate
 
 
-def _check_count(name, count):
+def check_count(name, count):
+    """Raises a `ValueError` for a count below 1."""
     if count < 1:
         raise ValueError(
             f"{name} must be at least 1. Received: {name}={count}. Pass a "
@@ -53,7 +72,7 @@ def _check_count(name, count):
         )
 
 
-class _EveryEpochs(keras.callbacks.Callback, abc.ABC):
+class EveryEpochs(keras.callbacks.Callback, abc.ABC):
     """Does something after every so many epochs. Abstract.
 
     Args:
@@ -62,15 +81,22 @@ class _EveryEpochs(keras.callbacks.Callback, abc.ABC):
             on before `fit`.
     """
 
+    # As with ImagesPerSecond: it only counts.
+    async_safe = True
+
     def __init__(self, every_epochs, batches_done):
         super().__init__()
-        _check_count("every_epochs", every_epochs)
+        check_count("every_epochs", every_epochs)
         self.every_epochs = every_epochs
         self.batches_done = batches_done
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.num_batches = self.batches_done
+
     def on_train_batch_end(self, batch, logs=None):
         # Not params["steps"]: it is None for a dataset of unknown length.
-        self.num_batches = self.batches_done + batch + 1
+        so_far = self.batches_done + batch + 1
+        self.num_batches = max(self.num_batches, so_far)
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every_epochs == 0:
@@ -82,12 +108,12 @@ class _EveryEpochs(keras.callbacks.Callback, abc.ABC):
         """Does it, after epoch number `epoch`, from 0, and `step` steps."""
 
 
-class SampleGrid(_EveryEpochs):
+class SampleGrid(EveryEpochs):
     """Writes a grid of samples, always from the same seed, now and then.
 
     Args:
         folder: for `step_<n>.png`; None for none.
-        log_dir: for TensorBoard; None for none.
+        log_dir: for TensorBoard, where its x is the step; None for none.
         every_epochs: int >= 1.
         num_images: int >= 1.
         num_columns: int >= 1; None for a square grid.
@@ -124,6 +150,7 @@ class SampleGrid(_EveryEpochs):
         self.sampler = sampler
         self.batch_size = batch_size
         self.image_size = image_size
+        self._writer = None
 
     def act(self, epoch, step):
         images = self.model.generate(
@@ -138,29 +165,13 @@ class SampleGrid(_EveryEpochs):
         if self.folder is not None:
             save_png(Path(self.folder) / f"step_{step:08d}.png", grid)
         if self.log_dir is not None:
-            writer = tf.summary.create_file_writer(str(self.log_dir))
-            with writer.as_default(step=epoch):
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(str(self.log_dir))
+            with self._writer.as_default(step=step):
                 tf.summary.image("samples", grid[np.newaxis])
-            writer.close()
+            self._writer.flush()
 
-
-class SaveCheckpoints(_EveryEpochs):
-    """Saves the whole model now and then, and keeps the newest files.
-
-    Args:
-        workdir: checkpoints go to `workdir/checkpoints`.
-        every_epochs: int >= 1.
-        keep: int >= 1. Checkpoints that are kept.
-        batches_done: int >= 0. Batches of the first epoch that were trained
-            on before `fit`.
-    """
-
-    def __init__(self, workdir, every_epochs=1, keep=2, batches_done=0):
-        super().__init__(every_epochs, batches_done)
-        _check_count("keep", keep)
-        self.workdir = workdir
-        self.keep = keep
-
-    def act(self, epoch, step):
-        save_model(self.model, checkpoint_path(self.workdir, step))
-        keep_newest(self.workdir, self.keep)
+    def on_train_end(self, logs=None):
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

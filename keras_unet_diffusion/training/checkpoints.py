@@ -1,29 +1,43 @@
-"""Saving models whole, and finding and loading them again."""
+"""The models in a work directory: saved, found, kept and loaded."""
 
-import zipfile
 from pathlib import Path
 
 import keras
 from absl import logging
 
-from keras_unet_diffusion.files import written_whole
+from keras_unet_diffusion.training.model_files import (
+    MONITORED,
+    check_model_file,
+    read_losses,
+    save_model,
+)
 
 FINAL_MODEL = "model.keras"
 CHECKPOINT_FOLDER = "checkpoints"
 
 
-def save_model(model, path):
-    """Saves a model so that `path` always holds a whole file.
-
-    `model.save` alone truncates the old file first: a full disk or a killed
-    process then leaves none.
+def save_checkpoint(model, workdir, step, losses=None, keep=2):
+    """Saves a checkpoint of a work directory and removes what is too many.
 
     Args:
         model: a `keras.Model`.
-        path: of a `.keras` file; replaced if it exists.
+        workdir: the work directory.
+        step: int >= 0. Training steps that were taken.
+        losses: dict, logs of the epoch that ends there; None amid an epoch,
+            whose mean loss compares with no other.
+        keep: int >= 1, see `keep_newest`; None to remove nothing.
+
+    Returns:
+        `Path` of the checkpoint.
+
+    Raises:
+        OSError: it cannot be written. All others are still there.
     """
-    with written_whole(path) as temporary:
-        model.save(temporary)
+    path = checkpoint_path(workdir, step)
+    save_model(model, path, losses)
+    if keep is not None:
+        keep_newest(workdir, keep, step)
+    return path
 
 
 def checkpoint_path(workdir, step):
@@ -42,10 +56,61 @@ def list_checkpoints(workdir):
     return sorted((int(step), path) for step, path in steps if step.isdecimal())
 
 
-def keep_newest(workdir, keep=2):
-    """Removes all checkpoints of a work directory but the newest `keep`."""
-    for _, path in list_checkpoints(workdir)[:-keep]:
-        path.unlink()
+def keep_newest(workdir, keep=2, step=None):
+    """Removes all checkpoints but the newest `keep` and the best.
+
+    Args:
+        workdir: the work directory.
+        keep: int >= 1.
+        step: int. Checkpoints of later steps are neither counted nor removed:
+            a run went on from before them, because they are damaged or
+            another's. None for no limit.
+    """
+    found = [
+        path
+        for other_step, path in list_checkpoints(workdir)
+        if step is None or other_step <= step
+    ]
+    best = _best_first(found)[:1]
+    for path in found[:-keep]:
+        if path not in best:
+            path.unlink(missing_ok=True)
+
+
+def _best_first(paths):
+    """Those of some checkpoints, oldest first, that know their losses."""
+    losses = {path: read_losses(path) for path in reversed(paths)}
+    for name in MONITORED:
+        values = {path: x[name] for path, x in losses.items() if name in x}
+        if values:
+            # Of equal ones the newest.
+            return sorted(values, key=values.get)
+    return []
+
+
+def best_checkpoint(workdir):
+    """Finds the checkpoint of the lowest loss that is not damaged.
+
+    By the validation loss if any checkpoint has one, else by the training
+    loss. Checkpoints amid an epoch have neither.
+
+    Args:
+        workdir: the work directory.
+
+    Returns:
+        Its `Path`; None if no checkpoint knows its loss.
+
+    Raises:
+        ValueError: all that do are damaged.
+
+    Example:
+
+    ```python
+    model = load_model(best_checkpoint("runs/photos"))
+    ```
+    """
+    paths = [path for _, path in list_checkpoints(workdir)]
+    return _first_whole(_best_first(paths), workdir)
 
 
 def find_model(path):
@@ -84,6 +149,9 @@ def find_model(path):
 def load_model(path):
     """Loads a model from a work directory or a `.keras` file.
 
+    A damaged file of a work directory is logged as a warning, and the one
+    before it loaded.
+
     Args:
         path: see `find_model`.
 
@@ -91,7 +159,8 @@ def load_model(path):
         The `keras.Model`, compiled if it was when it was saved.
 
     Raises:
-        ValueError: there is none, or the file is damaged.
+        ValueError: there is none, or the file is damaged, or all of the work
+            directory's are.
 
     Example:
 
@@ -99,33 +168,13 @@ def load_model(path):
     model = load_model("runs/digits")
     ```
     """
-    path = find_model(path)
-    check_model_file(path)
-    return keras.saving.load_model(path)
-
-
-def check_model_file(path):
-    """Raises a `ValueError` if a `.keras` file is damaged.
-
-    A `.keras` file is a zip archive, whose checksums tell every changed byte.
-
-    Args:
-        path: of the file.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            names = {Path(name).stem for name in archive.namelist()}
-            if not names.issuperset({"config", "model.weights"}):
-                damaged = "it lacks its config or its weights"
-    # RuntimeError and OSError come from damaged headers.
-    except (zipfile.BadZipFile, EOFError, RuntimeError, OSError) as error:
-        damaged = error
-    if damaged:
-        raise ValueError(
-            f"The file is damaged, or no Keras model. Received: {path} "
-            f"({damaged}). Use another checkpoint of the same run."
-        )
+    newest = find_model(path)
+    if newest == Path(path):
+        check_model_file(newest)
+        return keras.saving.load_model(newest)
+    checkpoints = [file for _, file in reversed(list_checkpoints(path))]
+    others = [file for file in checkpoints if file != newest]
+    return keras.saving.load_model(_first_whole([newest, *others], path))
 
 
 def newest_whole_checkpoint(workdir):
@@ -142,8 +191,15 @@ def newest_whole_checkpoint(workdir):
     Raises:
         ValueError: all of them are damaged.
     """
+    steps = {path: step for step, path in reversed(list_checkpoints(workdir))}
+    path = _first_whole(steps, workdir)
+    return steps.get(path, 0), path
+
+
+def _first_whole(paths, workdir):
+    """The first of some files that is not damaged; None if there are none."""
     reasons = []
-    for step, path in reversed(list_checkpoints(workdir)):
+    for path in paths:
         try:
             check_model_file(path)
         except ValueError as error:
@@ -153,11 +209,11 @@ def newest_whole_checkpoint(workdir):
             logging.warning(
                 "%s Going on from the one before it, %s.", reason, path.name
             )
-        return step, path
+        return path
     if reasons:
         raise ValueError(
             "All checkpoints of the run are damaged. Received: "
             + " ".join(reasons)
-            + f" Choose another --workdir than {workdir}."
+            + f" Train anew in another folder than {workdir}."
         )
-    return 0, None
+    return None

@@ -1,7 +1,7 @@
 """Times drawn where the loss is large, and the losses that tell where."""
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from keras_unet_diffusion.diffusion.times import (
     second_moment_probabilities,
@@ -31,7 +31,7 @@ class LossHistory(keras.layers.Layer):
     history = LossHistory(1000)
     t, weight = history.times(uniform)
     history.record(t, losses)
-    loss = tf.reduce_mean(weight * losses)
+    loss = ops.mean(weight * losses)
     ```
 
     Reference:
@@ -61,14 +61,14 @@ class LossHistory(keras.layers.Layer):
     def probabilities(self):
         """Returns how likely each step is, `(num_timesteps,)`: all the same
         until each has ten losses."""
-        even = tf.fill([self.num_timesteps], 1 / self.num_timesteps)
-        squares = tf.square(tf.convert_to_tensor(self.past_losses))
-        is_full = tf.reduce_all(self.counts >= _NUM_LOSSES)
+        even = ops.full((self.num_timesteps,), 1 / self.num_timesteps)
+        squares = ops.square(self.past_losses)
+        is_full = ops.all(self.counts >= _NUM_LOSSES)
         # Losses that all are zero tell nothing.
-        is_known = is_full & (tf.reduce_sum(squares) > 0)
-        squares = tf.where(is_known, squares, 1.0)
+        is_known = is_full & (ops.sum(squares) > 0)
+        squares = ops.where(is_known, squares, 1.0)
         by_loss = second_moment_probabilities(squares)
-        return tf.where(is_known, by_loss, even)
+        return ops.where(is_known, by_loss, even)
 
     def times(self, uniform):
         """Turns uniform numbers into times to train at.
@@ -82,8 +82,8 @@ class LossHistory(keras.layers.Layer):
             even times.
         """
         probabilities = self.probabilities()
-        t = times_by_probability(uniform, tf.cumsum(probabilities))
-        drawn = tf.gather(probabilities, self._steps(t))
+        t = times_by_probability(uniform, ops.cumsum(probabilities))
+        drawn = ops.take(probabilities, self._steps(t))
         return t, 1 / (self.num_timesteps * drawn)
 
     def record(self, t, losses):
@@ -97,30 +97,28 @@ class LossHistory(keras.layers.Layer):
         steps = self._steps(t)
         # Each loss gets a row of its own step, after those of the same step
         # that come before it in the batch.
-        is_finite = tf.math.is_finite(losses)
+        is_finite = ops.isfinite(losses)
         is_same = (steps[:, None] == steps[None, :]) & is_finite[None, :]
-        is_same = tf.cast(is_same, tf.int32)
-        num_before = tf.reduce_sum(_below_diagonal(is_same), axis=1)
-        num_after = tf.reduce_sum(is_same, axis=1) - num_before
+        is_same = ops.cast(is_same, "int32")
+        num_before = ops.sum(_below_diagonal(is_same), axis=1)
+        num_after = ops.sum(is_same, axis=1) - num_before
         # Itself is among those after it.
         is_kept = is_finite & (num_after <= _NUM_LOSSES)
-        place = (tf.gather(self.counts, steps) + num_before) % _NUM_LOSSES
+        place = (ops.take(self.counts, steps) + num_before) % _NUM_LOSSES
         # What is not kept goes to a row that is cut off again.
-        rows = tf.where(is_kept, steps, self.num_timesteps)
-        padded = tf.pad(
-            tf.convert_to_tensor(self.past_losses), [[0, 1], [0, 0]]
-        )
-        padded = tf.tensor_scatter_nd_update(
-            padded, tf.stack([rows, place], axis=1), losses
+        rows = ops.where(is_kept, steps, self.num_timesteps)
+        padded = ops.pad(self.past_losses, [[0, 1], [0, 0]])
+        padded = ops.scatter_update(
+            padded, ops.stack([rows, place], axis=1), losses
         )
         self.past_losses.assign(padded[:-1])
-        added = tf.math.unsorted_segment_sum(
-            tf.cast(is_finite, tf.int32), steps, self.num_timesteps
+        added = ops.segment_sum(
+            ops.cast(is_finite, "int32"), steps, self.num_timesteps
         )
         # Only whether there were ten, and the place of the next, matter.
         counts = self.counts + added
         self.counts.assign(
-            tf.where(
+            ops.where(
                 counts < 2 * _NUM_LOSSES,
                 counts,
                 _NUM_LOSSES + counts % _NUM_LOSSES,
@@ -129,7 +127,7 @@ class LossHistory(keras.layers.Layer):
 
     def _steps(self, t):
         """Numbers of the steps that times are of, from 0."""
-        return tf.cast(tf.round(t * self.num_timesteps), tf.int32) - 1
+        return ops.cast(ops.round(t * self.num_timesteps), "int32") - 1
 
     def get_config(self):
         return super().get_config() | {"num_timesteps": self.num_timesteps}
@@ -137,5 +135,5 @@ class LossHistory(keras.layers.Layer):
 
 def _below_diagonal(square):
     """Keeps what lies below the diagonal of a matrix."""
-    row = tf.range(tf.shape(square)[0])
-    return tf.where(row[:, None] > row[None, :], square, 0)
+    row = ops.arange(ops.shape(square)[0])
+    return ops.where(row[:, None] > row[None, :], square, 0)

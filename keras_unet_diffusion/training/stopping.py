@@ -8,9 +8,9 @@ import keras
 
 from keras_unet_diffusion.training.checkpoints import (
     checkpoint_path,
-    keep_newest,
-    save_model,
+    save_checkpoint,
 )
+from keras_unet_diffusion.training.model_files import read_losses
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NOTICE = b"\nStopping after this step; once more to leave at once.\n"
@@ -30,8 +30,8 @@ class Stopped(Exception):
         self.path = path
 
 
-class RestoreLoss(keras.callbacks.Callback):
-    """Goes on with the mean loss of an epoch that was stopped amid it.
+class RestoreMetrics(keras.callbacks.Callback):
+    """Goes on with the means of an epoch that was stopped amid it.
 
     Args:
         model: a `DiffusionModel` that was loaded from the checkpoint.
@@ -39,15 +39,12 @@ class RestoreLoss(keras.callbacks.Callback):
 
     def __init__(self, model):
         super().__init__()
-        self.state = [
-            keras.ops.convert_to_numpy(variable)
-            for variable in model.loss_tracker.variables
-        ]
+        self.state = [variable.numpy() for variable in model.metrics_variables]
 
     def on_epoch_begin(self, epoch, logs=None):
         # After fit has reset it.
         for variable, value in zip(
-            self.model.loss_tracker.variables, self.state, strict=True
+            self.model.metrics_variables, self.state, strict=True
         ):
             variable.assign(value)
 
@@ -79,6 +76,10 @@ class StopOnSignal(keras.callbacks.Callback):
     ```
     """
 
+    # Else Keras on JAX would wait for each step: all that is done after one
+    # is counting.
+    async_safe = True
+
     def __init__(self, workdir, steps_done=0, keep=2):
         super().__init__()
         self.workdir = workdir
@@ -106,21 +107,29 @@ class StopOnSignal(keras.callbacks.Callback):
         os.write(2, _NOTICE)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.first_step = self.step
+        self.num_batches = 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # After an epoch's last step, the epoch is ended: nothing would do that
+        # later.
+        if self.is_asked:
+            self._stop(batch, losses=None)
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step = self.first_step + batch + 1
-        # After the last, the epoch is ended: nothing would do that later.
-        is_last = batch + 1 == self.params.get("steps")
-        if self.is_asked and not is_last:
-            self._stop()
+        # From other threads these calls may come in any order.
+        self.num_batches = max(self.num_batches, batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
         if self.is_asked:
-            self._stop()
+            self._stop(self.num_batches, losses=logs)
+        self.step += self.num_batches
 
-    def _stop(self):
-        path = checkpoint_path(self.workdir, self.step)
-        save_model(self.model, path)
-        keep_newest(self.workdir, self.keep)
-        raise Stopped(self.step, path)
+    def _stop(self, num_batches, losses):
+        step = self.step + num_batches
+        if not num_batches:
+            # The checkpoint of the epoch before may be there already.
+            losses = read_losses(checkpoint_path(self.workdir, step))
+        path = save_checkpoint(
+            self.model, self.workdir, step, losses, self.keep
+        )
+        raise Stopped(step, path)

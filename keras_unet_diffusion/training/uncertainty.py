@@ -3,7 +3,7 @@
 import math
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from keras_unet_diffusion.layers import MagnitudePreservingFourierEmbedding
 
@@ -34,7 +34,7 @@ class Uncertainty(keras.layers.Layer):
 
     ```python
     u = Uncertainty()(process.schedule.log_snr(t))
-    loss = tf.reduce_mean(losses / tf.exp(u) + u)
+    loss = ops.mean(losses / ops.exp(u) + u)
     ```
 
     Reference:
@@ -57,10 +57,8 @@ class Uncertainty(keras.layers.Layer):
         self.linear.build((input_shape[0], self.channels))
 
     def call(self, log_snr):
-        log_ratio = -tf.cast(log_snr, tf.float32) / 2
-        log_ratio = tf.clip_by_value(
-            log_ratio, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO
-        )
+        log_ratio = -ops.cast(log_snr, "float32") / 2
+        log_ratio = ops.clip(log_ratio, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
         return self.linear(self.embedding(log_ratio / 4))[:, 0]
 
     def compute_output_shape(self, input_shape):

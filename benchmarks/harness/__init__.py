@@ -1,0 +1,1 @@
+"""What the benchmarks share: contestants in processes, and a report."""

@@ -1,0 +1,139 @@
+"""Trains on one device and on several, and writes what came out.
+
+A program of its own, since the number of devices is set once a process:
+`python replica_cases.py OUT`, with KERAS_BACKEND as wanted. Not a test.
+"""
+
+import contextlib
+import os
+import sys
+
+NUM_DEVICES = 2
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["XLA_FLAGS"] = (
+    f"--xla_force_host_platform_device_count={NUM_DEVICES}"
+)
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from keras import ops  # noqa: E402
+
+from keras_unet_diffusion import DiffusionModel  # noqa: E402
+from keras_unet_diffusion.layers import GroupNormalization  # noqa: E402
+
+NUM_STEPS = 6
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (8 * NUM_STEPS, 8, 8, 1))
+# Name: optimizer and arguments of the model. What is clipped is clipped hard,
+# so that clipping before the mean would show.
+CASES = {
+    "plain": (lambda: keras.optimizers.SGD(0.1), {"clip_norm": None}),
+    "clipped": (lambda: keras.optimizers.SGD(1.0), {"clip_norm": 0.05}),
+    "adamw": (lambda: keras.optimizers.AdamW(1e-2, epsilon=1e-3), {}),
+    "accumulated": (
+        lambda: keras.optimizers.SGD(1.0),
+        {"clip_norm": 0.05, "accumulation_steps": 3},
+    ),
+}
+# A batch of which one image, and so one device, is not a number.
+POISONED = IMAGES[:8].copy()
+POISONED[6] = np.nan
+
+
+def make_model(make_optimizer, **arguments):
+    keras.utils.set_random_seed(0)
+    # Small, since each of the many programs below is compiled.
+    images = keras.Input((8, 8, 1), name="noisy_images")
+    level = keras.Input((), name="noise_level")
+    hidden = keras.layers.Conv2D(4, 3, padding="same")(images)
+    hidden = hidden * keras.layers.Reshape((1, 1, 1))(level / 1000)
+    hidden = GroupNormalization(num_groups=2)(hidden)
+    outputs = keras.layers.Conv2D(1, 3, padding="same")(ops.silu(hidden))
+    network = keras.Model(
+        {"noisy_images": images, "noise_level": level}, outputs
+    )
+    model = DiffusionModel(network, seed=5, **arguments)
+    model.compile(
+        make_optimizer(), jit_compile=keras.backend.backend() == "jax"
+    )
+    return model
+
+
+def dataset(images):
+    data = tf.data.Dataset.from_tensor_slices(images.astype("float32"))
+    return data.batch(8, drop_remainder=True)
+
+
+def trained(name):
+    """What training leaves behind, a dict of arrays."""
+    make_optimizer, arguments = CASES[name]
+    model = make_model(make_optimizer, **arguments)
+    model.fit(dataset(POISONED), verbose=0, shuffle=False)
+    assert model.updates.skipped_steps.numpy() == (name != "accumulated")
+    found = []
+    model.fit(
+        dataset(IMAGES),
+        verbose=0,
+        shuffle=False,
+        callbacks=[
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs: found.append(dict(logs))
+            )
+        ],
+    )
+    validated = model.evaluate(dataset(IMAGES), verbose=0)
+    return {
+        "weights": _flat(model.network),
+        "averages": _flat(model.ema_network),
+        "losses": np.array([logs["loss"] for logs in found]),
+        "quartiles": np.array(
+            [found[-1][f"loss_quartile_{k}"] for k in (1, 4)]
+        ),
+        "norms": np.array([logs["gradient_norm"] for logs in found]),
+        "validated": np.array(validated),
+        "steps": np.array(
+            [
+                model.updates.steps_taken.numpy(),
+                model.updates.skipped_steps.numpy(),
+            ]
+        ),
+    }
+
+
+def _flat(network):
+    return np.concatenate([np.ravel(w) for w in network.get_weights()])
+
+
+def scopes():
+    """Contexts to make a model in: on one device, and on all."""
+    if keras.backend.backend() == "jax":
+        from keras import distribution
+
+        def parallel():
+            devices = distribution.list_devices()
+            assert len(devices) == NUM_DEVICES
+            return distribution.DataParallel(devices=devices).scope()
+
+        return contextlib.nullcontext, parallel
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * NUM_DEVICES
+    )
+    names = [f"CPU:{k}" for k in range(NUM_DEVICES)]
+    strategy = tf.distribute.MirroredStrategy(names)
+    return contextlib.nullcontext, strategy.scope
+
+
+def main(out):
+    one, several = scopes()
+    arrays = {}
+    for name in CASES:
+        for kind, scope in (("one", one), ("several", several)):
+            with scope():
+                found = trained(name)
+            arrays |= {f"{name}/{kind}/{k}": v for k, v in found.items()}
+    np.savez(out, **arrays)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,51 @@
+"""Several devices: N of them on a batch are one of them on that batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROGRAM = Path(__file__).with_name("replica_cases.py")
+CASES = ("plain", "clipped", "adamw", "accumulated")
+
+
+@pytest.fixture(scope="module", params=["tensorflow", "jax"])
+def found(request, tmp_path_factory):
+    pytest.importorskip(request.param)
+    out = tmp_path_factory.mktemp("replicas") / "found.npz"
+    done = subprocess.run(
+        [sys.executable, PROGRAM, out],
+        env=os.environ | {"KERAS_BACKEND": request.param},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return np.load(out)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_devices_train_like_one(found, case):
+    def pair(name):
+        return found[f"{case}/one/{name}"], found[f"{case}/several/{name}"]
+
+    np.testing.assert_array_equal(*pair("steps"))
+    for name in ("losses", "quartiles", "norms", "validated"):
+        one, several = pair(name)
+        # Float32 sums in another order, through six steps.
+        np.testing.assert_allclose(several, one, rtol=1e-4, err_msg=name)
+    for name in ("weights", "averages"):
+        one, several = pair(name)
+        # Weights of size 1; Adam's epsilon of 1e-3 bounds what rounding
+        # becomes where a gradient is nearly zero.
+        np.testing.assert_allclose(several, one, atol=1e-4, err_msg=name)
+
+
+def test_the_cases_differ(found):
+    weights = [found[f"{case}/one/weights"] for case in CASES]
+    for k, first in enumerate(weights):
+        for second in weights[:k]:
+            assert np.abs(first - second).max() > 1e-3
