@@ -6,8 +6,11 @@ Two processes for each dtype, this library's and diffusers', stay alive and
 take steps in turns, on the same cores. A step draws noise, computes loss and
 gradients, clips them, updates weights by AdamW, and moves an average of them.
 Diffusers runs eagerly, channels last, with PyTorch's fused AdamW; bfloat16 is
-autocast there and `mixed_bfloat16` here. On a machine that others use, quote
-the medians and ratios of many rounds.
+autocast there and `mixed_bfloat16` here.
+
+Run it on an idle machine: where another process takes a core, PyTorch's
+threads wait for each other in a loop, and steps take several times as long.
+Then --cores=1 and the time of the core, not of the clock, still tell.
 """
 
 import argparse
@@ -80,7 +83,7 @@ def main(arguments=None):
     results["hardware"] |= {
         "cores_used": values.cores,
         "bfloat16": bfloat16_features(),
-        "load": os.getloadavg(),
+        "load_before": os.getloadavg()[0],
     }
     network = network_facts(values.preset, values.overrides, log_dir)
     starts = make_starts(values, network, log_dir, deadline)
@@ -92,12 +95,14 @@ def main(arguments=None):
         lambda rows: save(results | {"rows": rows}, values.out),
     )
     results["rows"] = summarize(rows)
+    results["hardware"]["load_after"] = os.getloadavg()[0]
     print_table(COLUMNS, map(table_row, results["rows"]))
     hardware = results["hardware"]
     print(
         f"{hardware['cpu']}, {values.cores} cores, bfloat16 instructions: "
-        f"{', '.join(hardware['bfloat16']) or 'none'}; load before: "
-        f"{hardware['load'][0]:.1f}"
+        f"{', '.join(hardware['bfloat16']) or 'none'}; load "
+        f"{hardware['load_before']:.1f} before, of which nothing is ours, "
+        f"{hardware['load_after']:.1f} after."
     )
     save(results, values.out)
     return results

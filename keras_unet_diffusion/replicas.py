@@ -84,7 +84,7 @@ def run_if(condition, function, tensors, variables):
         condition: bool scalar, the same on all replicas.
         function: function of the list of tensors, without a result.
         tensors: list of tensors, the same on all replicas.
-        variables: all `keras.Variable` that it may change.
+        variables: each `keras.Variable` that it reads or changes, once.
     """
     if keras.backend.backend() != "tensorflow":
         _select(condition, function, tensors, variables)

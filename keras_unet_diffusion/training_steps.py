@@ -131,14 +131,19 @@ class TrainingSteps:
     def _update(self, gradients, loss, losses, t):
         """Updates weights, averages and metrics; returns the logs."""
         updates = self.updates
+        # Before this update. Not the optimizer's count, which a new optimizer
+        # begins again.
+        num_updates = updates.num_updates + 0
+        num_images = ops.shape(losses)[0]
+        networks = [self.network, *self.averaged_networks]
         norm, is_finite = updates.step(
             gradients,
             loss,
             self.optimizer,
             self.trainable_variables,
             (
-                lambda: self._move_averages(ops.shape(losses)[0]),
-                [x for net in self.averaged_networks for x in net.weights],
+                lambda: self._move_averages(num_updates, num_images),
+                [weight for network in networks for weight in network.weights],
             ),
         )
         logs = self.progress.record(losses, t, norm, is_finite)
@@ -146,7 +151,7 @@ class TrainingSteps:
             logs["loss_scale"] = updates.loss_scale + 0.0
         return logs | {"skipped_steps": updates.skipped_steps + 0}
 
-    def _move_averages(self, num_images):
+    def _move_averages(self, num_updates, num_images):
         """Moves the averages towards the weights, after an update."""
         images_per_update = (
             num_images * num_replicas() * self.updates.accumulation_steps
@@ -157,9 +162,7 @@ class TrainingSteps:
             average.update(
                 network.weights,
                 self.network.weights,
-                # Before the update that was just made. Not the optimizer's
-                # count, which a new optimizer begins again.
-                self.updates.num_updates.value,
+                num_updates,
                 images_per_update,
             )
 

@@ -28,6 +28,9 @@ class AveragedModel(keras.Model):
             network.trainable = False
         self.seen = []
         self.compile(keras.optimizers.SGD(0.3), "mse")
+        self.updates = types.SimpleNamespace(
+            num_updates=self.optimizer.iterations
+        )
 
     def call(self, inputs):
         return self.network(inputs)

@@ -24,6 +24,13 @@ def value_of(path):
     return value
 
 
+def change_a_bit(path):
+    """Changes one in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 @contextlib.contextmanager
 def largest_file(num_bytes):
     """Makes writing more fail, as on a full disk."""

@@ -9,8 +9,9 @@ from gaussian_networks import (
     gaussian_process,
 )
 
-from keras_unet_diffusion import DDIM, DDPM, DiffusionModel, ImagePrediction
+from keras_unet_diffusion import DDIM, DDPM, ImagePrediction
 from keras_unet_diffusion.generation import ImageGenerator
+from keras_unet_diffusion.generation_methods import GenerationMethods
 from keras_unet_diffusion.samplers import (
     DPMSolverPP,
     FlowEuler,
@@ -135,12 +136,9 @@ def test_new_pixels_follow_from_the_known_as_they_should():
     }
     network = keras.Model(inputs, CorrelatedPair(process)(*inputs.values()))
 
-    class Pair(DiffusionModel):
+    class Pair(GenerationMethods):
+        ema_network = network
         generator = ImageGenerator(network, process)
-
-        def __init__(self):
-            keras.Model.__init__(self)
-            self.ema_network = network
 
     known = np.full((4000, 1, 2, 1), 1.5)
     once, often = (
@@ -164,14 +162,10 @@ def test_new_pixels_follow_from_the_known_as_they_should():
 def test_given_images_need_their_labels(images):
     process = gaussian_process()
     network = gaussian_network(process, means=(0.2, -0.2))
-    generator_ = ImageGenerator(network, process)
 
-    class Labelled(DiffusionModel):
-        generator = generator_
-
-        def __init__(self):
-            keras.Model.__init__(self)
-            self.ema_network = network
+    class Labelled(GenerationMethods):
+        ema_network = network
+        generator = ImageGenerator(network, process)
 
     labelled = Labelled()
     with pytest.raises(ValueError, match="labels=None"):

@@ -14,9 +14,12 @@ import pytest
 HERE = Path(__file__).parent
 # One of each kind: every case is a program to compile, of some seconds.
 QUICK = ("retrained", "ddpm", "dpm_solver_2", "varied")
-# Convolutions of float32 sum in another order, which moves predictions by
-# some 1e-6, and sampling sums several of them.
-ROUNDING = 2e-5
+# Convolutions of float32 sum in another order: images of the size of 10 came
+# out at most 2e-6 apart.
+ROUNDING = 5e-6
+# Where the noise is predicted, the first estimate of the image is divided by
+# alpha = 0.006, and guidance doubles what comes of that: 1e-5 was found.
+ROUNDING_OF_NOISE = 5e-5
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="needs JAX"
@@ -60,7 +63,9 @@ def quick(tmp_path_factory):
 @pytest.mark.parametrize("name", QUICK)
 def test_the_same_seed_makes_the_same_images_on_jax(quick, name):
     _, _, found, expected = quick
-    np.testing.assert_allclose(found[name], expected[name], atol=ROUNDING)
+    np.testing.assert_allclose(
+        found[name], expected[name], rtol=0, atol=ROUNDING
+    )
     assert expected[name].std() > 0.1
 
 
@@ -87,8 +92,9 @@ def test_everything_that_samples_makes_the_same_on_jax(tmp_path):
     _, found, expected = on_both(tmp_path)
     assert set(expected) > set(QUICK)
     for name, array in expected.items():
+        tolerance = ROUNDING_OF_NOISE if name == "unet" else ROUNDING
         np.testing.assert_allclose(
-            found[name], array, atol=ROUNDING, err_msg=name
+            found[name], array, rtol=0, atol=tolerance, err_msg=name
         )
 
 

@@ -14,6 +14,8 @@ ALLOWED = {
     "diffusion": set(),
     "files": set(),
     "noise": set(),
+    "replicas": set(),
+    "flops": {"layers"},
     "samplers": {"diffusion"},
     "published": set(),
     "functional_network": set(),
@@ -65,16 +67,18 @@ ALLOWED = {
     "inversion": {"generation", "given_images", "samplers"},
     "generation_methods": {"editing", "generation", "inversion", "likelihood"},
     "likelihood": {"backends", "diffusion", "network_calls", "noise"},
-    "objective": {"diffusion", "network_calls", "noise", "training"},
+    "objective": {"diffusion", "network_calls", "training"},
     "batches": {"backends", "network_calls"},
-    "training": {"files", "data", "diffusion", "layers"},
+    "training": {"files", "data", "diffusion", "layers", "noise", "replicas"},
+    "training_steps": {"batches", "replicas", "training"},
     "model": {
-        "batches",
         "diffusion",
         "generation_methods",
         "network_calls",
         "objective",
+        "replicas",
         "training",
+        "training_steps",
     },
     "cascade": {"model", "network_calls"},
     "export": {
@@ -93,6 +97,8 @@ ALLOWED["cli"] = {PACKAGE, *ALLOWED}
 ALLOWED[PACKAGE] = set(ALLOWED) - {"cli"}
 COMMAND_FOLDERS = ("train", "export")
 ANY_BACKEND = (
+    "flops",
+    "objective",
     "layers",
     "unet_graph",
     "unet",

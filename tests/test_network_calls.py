@@ -232,8 +232,8 @@ def test_a_network_function_is_traced_once_for_all_batches():
         return inputs["noisy_images"]
 
     network = one_layer_network(layer)
-    function = network_function(network)
     traces.clear()
+    function = network_function(network)
     for size in (1, 2, 5):
         images, level = tf.ones((size, 4, 4, 1)), tf.ones((size,))
         function({"noisy_images": images, "noise_level": level})

@@ -110,16 +110,21 @@ def test_skipped_steps_do_not_count_in_the_metrics(images):
 def test_overflow_that_finds_the_loss_scale_is_no_row(images):
     model = make_model(policy="mixed_float16")
     model.compile(keras.optimizers.SGD(1e-3), jit_compile=True)
+    # Finite as a loss, but its gradients are none of float16's numbers.
+    model.updates.loss_scale.assign(2.0**60)
     for k in range(3):
-        # Too large for float16 at any scale above 1.
-        model.train_on_batch(images[:4] * 1e30)
-        assert float(model.updates.loss_scale) == 2.0 ** (14 - k)
+        model.train_on_batch(images[:4])
+        assert float(model.updates.loss_scale) == 2.0 ** (59 - k)
     assert int(model.updates.skipped_steps) == 3
     assert int(model.updates.skipped_in_a_row) == 0
+    # A loss that is not finite itself is no matter of the scale.
+    model.train_on_batch(images[:4] * 1e30)
+    assert int(model.updates.skipped_in_a_row) == 1
+    # Nor is anything at the least scale, which stays.
     model.updates.loss_scale.assign(1.0)
     model.train_on_batch(images[:4] * 1e30)
     assert float(model.updates.loss_scale) == 1.0
-    assert int(model.updates.skipped_in_a_row) == 1
+    assert int(model.updates.skipped_in_a_row) == 2
 
 
 def test_the_loss_scale_doubles_after_two_thousand_good_updates(images):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import flags, logging
 
 from keras_unet_diffusion.model import DiffusionModel
-from keras_unet_diffusion.training import Stopped, load_model
+from keras_unet_diffusion.training import Diverged, Stopped, load_model
 
 # Exit status of a run that was told to stop and goes on by the same command;
 # sysexits.h: "temporary failure, the user is invited to retry".
@@ -83,6 +83,8 @@ def run_command(run, define_flags, description, argv=None):
         run(values)
     except USER_ERRORS as error:
         return _complain(_message(error))
+    except Diverged as diverged:
+        return _complain(str(diverged))
     except Stopped as stopped:
         sys.stdout.flush()
         print(f"{stopped} The same command goes on.", file=sys.stderr)

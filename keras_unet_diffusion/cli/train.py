@@ -44,6 +44,7 @@ from keras_unet_diffusion.training.checkpoints import (
     newest_whole_checkpoint,
     save_checkpoint,
 )
+from keras_unet_diffusion.training.model_files import is_whole
 
 DESCRIPTION = """Trains a U-Net to denoise images, and samples from it.
 
@@ -62,7 +63,7 @@ def train(values):
     if before:
         check_same_flags(workdir, before, values)
     newest = list_checkpoints(workdir)[-1][0] if before else 0
-    if newest >= values.train_steps and (workdir / FINAL_MODEL).exists():
+    if newest >= values.train_steps and is_whole(workdir / FINAL_MODEL):
         print(f"{workdir} already holds {newest} steps; nothing is left to do.")
         _print_next_commands(workdir)
         return
@@ -78,6 +79,9 @@ def _newest(workdir, before):
 def _train_from(values, done, checkpoint):
     """Trains from a checkpoint, or from the start, to the end."""
     workdir = Path(values.workdir)
+    # First: where the disk was full, they are the space that is needed.
+    for folder in (workdir, workdir / CHECKPOINT_FOLDER):
+        remove_leftovers(folder)
     record = RunRecord(workdir, done, every_epochs=values.checkpoint_epochs)
     keras.utils.set_random_seed(values.seed)
     record.enter("data")
@@ -104,8 +108,6 @@ def _train_from(values, done, checkpoint):
     if advice:
         print(advice)
     write_flags(workdir, values)
-    for folder in (workdir, workdir / CHECKPOINT_FOLDER):
-        remove_leftovers(folder)
     # Of fewer steps; the checkpoint of the same step is kept.
     (workdir / FINAL_MODEL).unlink(missing_ok=True)
     callbacks = RunCallbacks(values, data, model, record)
@@ -145,7 +147,7 @@ def _finish(values, model, callbacks):
     """Writes what a whole run ends with."""
     workdir = Path(values.workdir)
     step = values.train_steps
-    if not checkpoint_path(workdir, step).exists():
+    if not is_whole(checkpoint_path(workdir, step)):
         save_checkpoint(
             model, workdir, step, callbacks.losses, values.keep_checkpoints
         )

@@ -7,6 +7,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from absl import logging
+
 from keras_unet_diffusion.files import written_whole
 
 # By which the best checkpoint is chosen: the first that any of them has.
@@ -106,3 +108,21 @@ def check_model_file(path):
             f"The file is damaged, or no Keras model. Received: {path} "
             f"({damaged}). Use another checkpoint of the same run."
         )
+
+
+def is_whole(path):
+    """Whether there is a model file without damage, bool.
+
+    Damage is logged as a warning.
+
+    Args:
+        path: of a `.keras` file, or of none.
+    """
+    if not Path(path).exists():
+        return False
+    try:
+        check_model_file(path)
+    except ValueError as error:
+        logging.warning("%s", error)
+        return False
+    return True

@@ -114,7 +114,7 @@ class Updates(keras.layers.Layer):
             optimizer: a built Keras optimizer.
             variables: list of `keras.Variable` that the gradients are of.
             after: pair of a function without arguments to be called after an
-                update, and the list of the variables that it changes.
+                update, and the list of the variables that it reads or changes.
 
         Returns:
             `(norm, is_finite)`, float32 and bool scalars: norm of the mean
@@ -131,11 +131,12 @@ class Updates(keras.layers.Layer):
         gradients = self._accumulated(gradients, is_due)
         norm = ops.sqrt(sum(ops.sum(ops.square(x)) for x in gradients))
         is_finite = ops.logical_and(ops.isfinite(norm), ops.isfinite(loss))
+        known = [*variables, *optimizer.variables, *after[1]]
         run_if(
             ops.logical_and(is_due, is_finite),
             lambda tensors: self._apply(tensors, optimizer, variables, after),
             [*gradients, norm],
-            [*variables, *optimizer.variables, *after[1]],
+            {id(x): x for x in known}.values(),
         )
         self._count(is_due, is_finite, ops.isfinite(loss))
         return norm, is_finite
