@@ -14,7 +14,7 @@ VERSION = re.search(
 setup(
     name="keras_unet_diffusion",
     version=VERSION,
-    description="U-Net diffusion models for Keras 3 and TensorFlow",
+    description="U-Net diffusion models for Keras 3: TensorFlow and JAX",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -43,10 +43,12 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "jax": ["jax>=0.10"],
         # Other libraries to check against; the tests pass without them.
         "interop": ["diffusers>=0.36", "hypothesis>=6.100", "torch>=2.6"],
         "test": [
             "build>=1.2",
+            "jax>=0.10",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             "ruff>=0.9",

@@ -6,6 +6,7 @@ from keras_unet_diffusion.data import image_dataset, save_grid
 ```
 """
 
+from keras_unet_diffusion.backends import leave_gpus_to_jax
 from keras_unet_diffusion.cascade import Cascade
 from keras_unet_diffusion.diffusion import (
     ContinuousCosineSchedule,
@@ -70,10 +71,16 @@ from keras_unet_diffusion.samplers import (
 )
 from keras_unet_diffusion.training import (
     Augmentation,
+    ExponentialMovingAverage,
+    FusedAdam,
+    HalfLifeAverage,
+    PowerFunctionAverage,
     load_model,
     save_model,
 )
 from keras_unet_diffusion.unet import UNet
+
+leave_gpus_to_jax()
 
 __version__ = "0.1.0"
 
@@ -84,8 +91,12 @@ __all__ = [
     "ClassifierFreeGuidance",
     "ClassifierGuidance",
     "DiffusionModel",
+    "ExponentialMovingAverage",
+    "FusedAdam",
+    "HalfLifeAverage",
     "MagnitudePreservingUNet",
     "PlainCNN",
+    "PowerFunctionAverage",
     "UNet",
     "load_model",
     "save_model",

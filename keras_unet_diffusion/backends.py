@@ -14,6 +14,18 @@ def is_jax():
     return keras.backend.backend() == "jax"
 
 
+def leave_gpus_to_jax():
+    """Keeps TensorFlow, which reads the images, from taking the memory of the
+    GPUs that JAX computes on."""
+    if not is_jax():
+        return
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:
+        # It was used before us, and has what it takes.
+        pass
+
+
 def compiled(function, like, networks, jit_compile=False):
     """Compiles a function of tensors that calls networks.
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_unet_diffusion.generation_request import path_ratios
 from keras_unet_diffusion.given_images import GivenImages
+from keras_unet_diffusion.paths import path_ratios
 
 
 class EditingMethods(GivenImages):

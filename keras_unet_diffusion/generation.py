@@ -1,6 +1,7 @@
 """Images from a network: compiled sampling loops, kept and run in pieces."""
 
 import collections
+import functools
 import itertools
 
 import keras
@@ -15,6 +16,7 @@ from keras_unet_diffusion.network_calls import (
     network_function,
     network_image_shape,
 )
+from keras_unet_diffusion.paths import first_deviation, path_point
 from keras_unet_diffusion.progress import Progress
 from keras_unet_diffusion.samplers import (
     Path,
@@ -124,6 +126,7 @@ class ImageGenerator:
         self.jit_compile = jit_compile
         self.functions = collections.OrderedDict()
         self._network_functions = {}
+        self._noise_functions = {}
 
     def generate(
         self,
@@ -169,26 +172,29 @@ class ImageGenerator:
     @in_float64
     def scaled(self, request, noise):
         """Standard normal noise scaled to the first point of the path."""
-        noise = ops.convert_to_tensor(noise)
-        return request.task.sampler.initial(noise, self._path(request))
+        scale = first_deviation(
+            self.process.schedule, request.task.sampler, request.num_steps
+        )
+        return ops.convert_to_tensor(noise) * scale
 
     @in_float64
     def noise(self, seed, image_shape, first, count):
         """The standard normal noise that images begin from."""
-        x_1 = random_numbers.normal_images(
-            int(seed), 0, count, image_shape, first
-        )
-        return ops.cast(x_1, LOOP_DTYPE)
+        inputs = {
+            "seed": _scalar(seed, "int64"),
+            "first": _scalar(first, "int64"),
+        }
+        key = (tuple(image_shape), count)
+        if key not in self._noise_functions:
+            self._noise_functions[key] = compiled(
+                functools.partial(_noise, image_shape, count), inputs, ()
+            )
+        return self._noise_functions[key](inputs)
 
-    @in_float64
     def point(self, request, i):
-        """The `Point` where step `i` of the whole path begins."""
-        return self._path(request)(_scalar(i, "int32"))
-
-    def _path(self, request):
-        steps = _scalar(request.num_steps, "int32")
-        return Path(
-            self.process.schedule, request.task.sampler, steps, LOOP_DTYPE
+        """The `Point` where step `i` of the whole path begins, numbers."""
+        return path_point(
+            self.process.schedule, request.task.sampler, request.num_steps, i
         )
 
     def request(self, num_images, **options):
@@ -336,6 +342,14 @@ class ImageGenerator:
 def _scalar(number, dtype):
     # By numpy, which knows that a seed may need 64 bits.
     return ops.convert_to_tensor(np.asarray(number, dtype))
+
+
+def _noise(image_shape, count, inputs):
+    """Standard normal images, of a seed and from the first on."""
+    images = random_numbers.normal_images(
+        inputs["seed"], 0, count, image_shape, inputs["first"]
+    )
+    return ops.cast(images, LOOP_DTYPE)
 
 
 def _any_batch(x):

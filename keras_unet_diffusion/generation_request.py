@@ -5,9 +5,7 @@ import secrets
 from typing import Any
 
 import numpy as np
-from keras import ops
 
-from keras_unet_diffusion.backends import in_float64
 from keras_unet_diffusion.guidance import (
     AutoGuidance,
     ClassifierFreeGuidance,
@@ -21,7 +19,8 @@ from keras_unet_diffusion.network_calls import (
     num_labels,
     takes_labels,
 )
-from keras_unet_diffusion.samplers import Path, make_sampler
+from keras_unet_diffusion.paths import path_ratios
+from keras_unet_diffusion.samplers import make_sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,24 +183,6 @@ def _check_steps(schedule, sampler, num_steps):
             f"between. Received: num_steps={num_steps}, sampler={sampler!r}. "
             "Pass fewer steps, or another grid."
         )
-
-
-@in_float64
-def path_ratios(schedule, sampler, num_steps):
-    """Noise per image, sigma / alpha, where steps begin and the last ends.
-
-    Args:
-        schedule: a `Schedule`.
-        sampler: a `Sampler`.
-        num_steps: int.
-
-    Returns:
-        float64 array `(num_steps + 1,)`; infinite where there is no image.
-    """
-    steps = ops.convert_to_tensor(num_steps, "int32")
-    path = Path(schedule, sampler, steps, "float64")
-    boundaries = ops.arange(num_steps + 1, dtype="int32")
-    return ops.convert_to_numpy(path(boundaries).noise_ratio)
 
 
 def _check_guidance(network, scale, guidance):

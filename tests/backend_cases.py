@@ -30,6 +30,7 @@ from keras_unet_diffusion.guidance import (
     ClassifierGuidance,
 )
 from keras_unet_diffusion.samplers import DDIM, SAMPLER_NAMES, KarrasGrid
+from keras_unet_diffusion.training import ExponentialMovingAverage
 
 NUM_CLASSES = 3
 SHAPE = (8, 8, 1)
@@ -101,6 +102,7 @@ def arrays(networks, names):
     model.ema_network.null_label = "learned"
     cases = of_samplers(model) | of_guidance(model, networks)
     cases |= of_given_images(model)
+    cases["trained"] = lambda: trained(networks["guide"])
     cases["unet"] = functools.partial(
         DiffusionModel(networks["unet"]).generate,
         3,
@@ -109,6 +111,27 @@ def arrays(networks, names):
         guidance_scale=2.0,
     )
     return {name: cases[name]() for name in names or cases}
+
+
+def trained(network):
+    """The losses of three steps, and images by the average after them."""
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    model = DiffusionModel(
+        copy,
+        DiffusionProcess(prediction=VelocityPrediction()),
+        averages=ExponentialMovingAverage(0.5),
+        seed=3,
+    )
+    is_jax = keras.backend.backend() == "jax"
+    model.compile(keras.optimizers.SGD(0.1), jit_compile=is_jax)
+    images = np.random.default_rng(4).uniform(-1, 1, (4, *SHAPE))
+    losses = [
+        float(model.train_on_batch(images, return_dict=True)["loss"])
+        for _ in range(3)
+    ]
+    made = model.generate(2, num_steps=3, seed=1)
+    return np.concatenate([losses, made.ravel()])
 
 
 def of_samplers(model):

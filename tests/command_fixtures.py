@@ -1,5 +1,6 @@
 """What the tests of the commands share: a way to run one, a short run."""
 
+import functools
 import shutil
 import zipfile
 from pathlib import Path
@@ -8,19 +9,33 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-from keras_unet_diffusion.cli import export, sample, train
+from keras_unet_diffusion.cli import export, sample, train, train_callbacks
+from keras_unet_diffusion.presets import PRESETS
+from keras_unet_diffusion.training import LossByTime
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = {"train": train, "sample": sample, "export": export}
-# The cheapest network that the command can build.
+# The smallest that the preset "tiny" allows.
 SMALL = [
     "--image_size=8",
     "--attention_resolutions=4",
     "--base_channels=8",
     "--num_sampling_steps=2",
 ]
+# What a run computes is tested elsewhere; most of its time is to trace a
+# U-Net. See `cheap_runs`.
+CHEAP = ["--preset=cheap", "--num_sampling_steps=2"]
+CHEAP_PRESET = {
+    "image_size": 8,
+    "image_channels": 1,
+    "base_channels": 4,
+    "channel_multipliers": (1,),
+    "num_residual_blocks": 1,
+    "attention_resolutions": (),
+    "num_groups": 2,
+}
 FOUR_STEPS = [
-    *SMALL,
+    *CHEAP,
     "--train_steps=4",
     "--steps_per_epoch=2",
     "--checkpoint_epochs=1",
@@ -43,11 +58,25 @@ def command(capsys):
     return run
 
 
+def _make_runs_cheap(monkeypatch):
+    monkeypatch.setitem(PRESETS, "cheap", CHEAP_PRESET)
+    few_levels = functools.partial(LossByTime, num_levels=2)
+    monkeypatch.setattr(train_callbacks, "LossByTime", few_levels)
+
+
+@pytest.fixture
+def cheap_runs(monkeypatch):
+    """Gives `kud-train` a preset of one level, "cheap"."""
+    _make_runs_cheap(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """The work directory of a short run; copy it before changing it."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    assert train.main(["kud", f"--workdir={workdir}", *FOUR_STEPS]) == 0
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _make_runs_cheap(monkeypatch)
+        assert train.main(["kud", f"--workdir={workdir}", *FOUR_STEPS]) == 0
     return workdir
 
 

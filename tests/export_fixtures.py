@@ -14,11 +14,15 @@ def code_blocks():
     return [part.split("```")[0] for part in text.split("```python\n")[1:]]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
+def _loaded(folder):
+    # To load one with four samplers takes ten seconds.
+    return tf.saved_model.load(str(folder / "saved_model"))
+
+
 def signature(folder, name):
     """A signature of the SavedModel in a folder of exported files."""
-    path = str(folder / "saved_model")
-    return tf.saved_model.load(path).signatures[name]
+    return _loaded(folder).signatures[name]
 
 
 def generated(folder, seed=5, **inputs):
@@ -27,3 +31,10 @@ def generated(folder, seed=5, **inputs):
     arguments = {name: tf.constant(x) for name, x in inputs.items()}
     arguments["seed"] = tf.constant(seed, tf.int64)
     return signature(folder, "generate")(**arguments)["images"]
+
+
+def litert_runner(path):
+    """The function of a LiteRT file, of arrays by their names."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(str(path)).get_signature_runner("denoise")

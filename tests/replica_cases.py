@@ -20,7 +20,10 @@ import tensorflow as tf  # noqa: E402
 from keras import ops  # noqa: E402
 
 from keras_unet_diffusion import DiffusionModel  # noqa: E402
-from keras_unet_diffusion.layers import GroupNormalization  # noqa: E402
+from keras_unet_diffusion.layers import (  # noqa: E402
+    GroupNormalization,
+    ResidualBlock,
+)
 
 NUM_STEPS = 6
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (8 * NUM_STEPS, 8, 8, 1))
@@ -100,6 +103,18 @@ def trained(name):
     }
 
 
+def dropped():
+    """What each replica of a block leaves of the same images."""
+    block = ResidualBlock(
+        4, dropout=0.5, num_groups=2, initialization="diffusers"
+    )
+    block.build((None, 8, 8, 4), (None, 4))
+    strategy = tf.distribute.get_strategy()
+    images, embedding = tf.ones((2, 8, 8, 4)), tf.ones((2, 4))
+    outputs = strategy.run(lambda: block(images, embedding, training=True))
+    return np.array(strategy.experimental_local_results(outputs))
+
+
 def _flat(network):
     return np.concatenate([np.ravel(w) for w in network.get_weights()])
 
@@ -132,6 +147,9 @@ def main(out):
             with scope():
                 found = trained(name)
             arrays |= {f"{name}/{kind}/{k}": v for k, v in found.items()}
+    if keras.backend.backend() == "tensorflow":
+        with several():
+            arrays["dropped"] = dropped()
     np.savez(out, **arrays)
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from command_fixtures import (
+    CHEAP,
     FEW_IMAGES,
     FOUR_STEPS,
     ROOT,
-    SMALL,
     assert_one_line,
     files_under,
 )
 from PIL import Image
-from tensorboard.backend.event_processing import event_accumulator
+from scalar_events import scalars_in
 
 from keras_unet_diffusion.cli import sample, train, train_flags, train_model
 from keras_unet_diffusion.cli.command import parse_flags
@@ -25,18 +25,25 @@ from keras_unet_diffusion.data import open_source
 from keras_unet_diffusion.model import DiffusionModel
 from keras_unet_diffusion.training import load_model, save_model
 
+pytestmark = pytest.mark.usefixtures("cheap_runs")
 
-def _scalars(workdir, run, tag):
-    folder = str(workdir / "logs" / run)
-    events = event_accumulator.EventAccumulator(folder).Reload()
-    # TensorFlow 2 writes scalars as tensors.
-    return [float(tf.make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """Runs of a few steps that do not wait for TensorFlow to trace them."""
+    for module in (train, train_model):
+        monkeypatch.setattr(
+            module, "execution", lambda values: {"run_eagerly": True}
+        )
 
 
 def test_train_writes_flags_logs_checkpoints_samples_and_a_model(finished):
     names = {name for name in files_under(finished) if "tfevents" not in name}
     assert names == {
         "train.flags",
+        "README.md",
+        "run.json",
+        "loss.png",
         "model.keras",
         "samples.png",
         "samples/step_00000004.png",
@@ -51,8 +58,9 @@ def test_train_writes_flags_logs_checkpoints_samples_and_a_model(finished):
 
 def test_train_logs_the_loss_of_training_and_validation(finished):
     for run in ("train", "validation"):
-        losses = _scalars(finished, run, "epoch_loss")
-        assert len(losses) == 2
+        found = scalars_in(finished / "logs" / run, "fit/loss")
+        steps, losses = zip(*found, strict=True)
+        assert steps == (2, 4)
         # The network starts at zero, and a target of variance near 1.
         assert all(0.3 < loss < 2 for loss in losses)
 
@@ -97,7 +105,7 @@ def test_another_flag_is_refused_and_the_difference_named(
     assert files_under(finished) == before
 
 
-def test_more_steps_go_on_from_the_checkpoint(finished_copy, command):
+def test_more_steps_go_on_from_the_checkpoint(finished_copy, command, untraced):
     # Without --steps_per_epoch it stays what it was.
     some = [flag for flag in FOUR_STEPS if "steps_per_epoch" not in flag]
     result = command(
@@ -121,20 +129,20 @@ def test_more_steps_that_make_no_whole_epochs_are_refused(
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    finished_copy, command, caplog
+    finished_copy, command, caplog, untraced
 ):
     newest = finished_copy / "checkpoints" / "step_00000004.keras"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    arguments = [f"--workdir={finished_copy}", *FOUR_STEPS, "--train_steps=8"]
+    arguments = [f"--workdir={finished_copy}", *FOUR_STEPS, "--train_steps=6"]
     result = command(train, *arguments)
     assert (result.status, result.err) == (0, "")
     assert "Going on after step 2." in result.out
     (warning,) = caplog.messages
     assert "damaged" in warning and str(newest) in warning
     assert "Going on from the one before it, step_00000002.keras" in warning
-    assert load_model(finished_copy).optimizer.iterations == 8
+    assert load_model(finished_copy).optimizer.iterations == 6
 
 
 def test_checkpoints_that_are_all_damaged_are_named_and_nothing_changed(
@@ -174,7 +182,7 @@ def test_a_start_that_failed_may_be_corrected(command, monkeypatch, tmp_path):
         )
 
     monkeypatch.setattr(DiffusionModel, "fit", fit)
-    arguments = [f"--workdir={tmp_path / 'run'}", *SMALL, "--train_steps=2"]
+    arguments = [f"--workdir={tmp_path / 'run'}", *CHEAP, "--train_steps=2"]
     result = command(train, *arguments, "--batch_size=500")
     assert_one_line(result, "Error: Out of memory. ")
     assert os.listdir(tmp_path / "run") == ["train.flags"]
@@ -195,7 +203,7 @@ def test_skipped_images_are_named_and_counted(
     result = command(
         train,
         f"--workdir={tmp_path / 'run'}",
-        *SMALL,
+        *CHEAP,
         f"--source=folder:{tmp_path / 'bad'}",
         "--on_bad_image=skip",
     )
@@ -244,7 +252,7 @@ def test_the_seed_and_the_labels_decide_what_sample_writes(
 
 
 def _run_on_a_small_disk(folder, size, arguments):
-    """Runs `python -m train` where `folder` is a disk of `size`.
+    """Runs the command, untraced, where `folder` is a disk of `size`.
 
     The disk is gone when the command ends, so its files are listed before.
     """
@@ -252,14 +260,19 @@ def _run_on_a_small_disk(folder, size, arguments):
         f'mount -t tmpfs -o size={size} none "$0" || exit 99; "$@"; status=$?;'
         ' cd "$0" && find . -type f; exit $status'
     )
-    command = [sys.executable, "-m", "train", *arguments]
-    return subprocess.run(
+    output = folder.with_name("output.txt")
+    call = (
+        f"import forked_train as x; x.run({arguments}, {str(output)!r}, True)"
+    )
+    command = [sys.executable, "-c", call]
+    done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script, folder, *command],
-        cwd=ROOT,
         capture_output=True,
         text=True,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests")},
     )
+    names = [line for line in done.stdout.splitlines() if line[:2] == "./"]
+    return done.returncode, output.read_text(), names
 
 
 @pytest.fixture
@@ -278,19 +291,22 @@ def may_mount(tmp_path):
 def test_a_full_disk_ends_training_with_one_line_and_no_half_files(
     finished, may_mount, tmp_path
 ):
-    # Room for one checkpoint, not for two.
-    size = int(1.5 * (finished / "model.keras").stat().st_size)
-    arguments = [f"--workdir={tmp_path / 'run'}", *SMALL, "--train_steps=2"]
-    arguments += ["--steps_per_epoch=1", "--checkpoint_epochs=1"]
-    done = _run_on_a_small_disk(tmp_path, size, arguments)
-    assert done.returncode == 1, done.stderr
-    errors = [x for x in done.stderr.splitlines() if x.startswith("Error")]
+    # Room for one checkpoint and what else a run writes, not for two.
+    model = (finished / "model.keras").stat().st_size
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    arguments = [f"--workdir={disk / 'run'}", "--num_sampling_steps=2"]
+    arguments += ["--train_steps=2", "--steps_per_epoch=1"]
+    status, text, names = _run_on_a_small_disk(
+        disk, int(1.8 * model), [*arguments, "--checkpoint_epochs=1"]
+    )
+    assert status == 1, text
+    errors = [x for x in text.splitlines() if x.startswith("Error")]
     assert errors == [
         "Error: No space left on device. Mend that, then run the command again."
     ]
-    assert "Traceback" not in done.stderr
-    assert done.stderr.endswith(errors[0] + "\n")
-    names = [line for line in done.stdout.splitlines() if line[:2] == "./"]
+    assert "Traceback" not in text
+    assert text.endswith(errors[0] + "\n")
     models = [name for name in names if name.endswith(".keras")]
     assert models == ["./run/checkpoints/step_00000001.keras"]
     assert not [name for name in names if ".writing-" in name]
@@ -302,7 +318,7 @@ def test_splits_with_other_classes_are_refused(command, tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name / "1.png")
     result = command(
         train,
-        *SMALL,
+        *CHEAP,
         f"--workdir={tmp_path / 'run'}",
         f"--source=folder:{tmp_path / 'photos'}",
         "--validation_split=test",

@@ -49,3 +49,10 @@ def test_the_cases_differ(found):
     for k, first in enumerate(weights):
         for second in weights[:k]:
             assert np.abs(first - second).max() > 1e-3
+
+
+def test_replicas_drop_other_features(found):
+    if "dropped" not in found:
+        pytest.skip("JAX has one program for all devices")
+    first, second = found["dropped"]
+    assert np.abs(first - second).max() > 0.1

@@ -42,11 +42,23 @@ OPTIONS = {
         {"process": STEPS, "time_resampling": True},
     ),
     "uncertainty": (one_block_network, {"uncertainty": True}),
-    "both": (
-        one_block_network,
-        {"process": STEPS, "time_resampling": True, "uncertainty": True},
+    "all": (
+        augmented_network,
+        {
+            "process": STEPS,
+            "augmentation": Augmentation(0.5),
+            "time_resampling": True,
+            "uncertainty": True,
+        },
     ),
 }
+
+
+# Each is in "all"; where something takes long, they are told apart by request.
+TOGETHER = [
+    option if option == "all" else pytest.param(option, marks=pytest.mark.slow)
+    for option in OPTIONS
+]
 
 
 def make_model(option, jit_compile=False):
@@ -66,7 +78,7 @@ def train(model, images, num_steps):
     )
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", TOGETHER)
 def test_a_loaded_model_goes_on_like_the_saved_one(option, digits, tmp_path):
     images = digits[0][:32]
     model = make_model(option)
@@ -84,7 +96,7 @@ def test_a_loaded_model_goes_on_like_the_saved_one(option, digits, tmp_path):
         np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", TOGETHER)
 def test_xla_trains_the_same(option, digits):
     losses = [
         train(make_model(option, jit_compile), digits[0][:32], 4)
@@ -94,7 +106,7 @@ def test_xla_trains_the_same(option, digits):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", TOGETHER)
 def test_steps_without_python_between_them_are_the_same_steps(option, digits):
     weights, seen = [], []
     for steps_per_execution in (1, 4):

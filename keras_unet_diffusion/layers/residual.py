@@ -16,6 +16,10 @@ from keras_unet_diffusion.layers.normalization import (
     GroupNormalization,
     ModulatedGroupNormalization,
 )
+from keras_unet_diffusion.replicas import num_replicas, replica_number
+
+# From the seed of one replica to that of the next: any odd number.
+_NEXT_REPLICA = 0x9E3779B1
 
 
 @keras.saving.register_keras_serializable(package="keras_unet_diffusion")
@@ -183,7 +187,7 @@ class ResidualBlock(keras.layers.Layer):
     def call(self, inputs, embedding, training=False):
         # Drawn here, not inside: computed twice, the block would otherwise
         # drop other features in the backward pass.
-        seed = self._seeds.next() if training and self.dropout else None
+        seed = self._seed() if training and self.dropout else None
 
         def transform(inputs, embedding):
             return self._transform(inputs, embedding, seed)
@@ -191,6 +195,14 @@ class ResidualBlock(keras.layers.Layer):
         if training and self.rematerialize:
             transform = keras.remat(transform)
         return transform(inputs, embedding)
+
+    def _seed(self):
+        seed = self._seeds.next()
+        if num_replicas() == 1:
+            return seed
+        # All replicas have the same state: each is to drop others.
+        number = ops.cast(replica_number(), seed.dtype)
+        return seed + ops.stack([number * _NEXT_REPLICA, 0 * number])
 
     def _transform(self, inputs, embedding, seed):
         embedding = ops.silu(embedding)
