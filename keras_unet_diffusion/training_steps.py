@@ -27,12 +27,12 @@ class TrainingSteps:
     def train_step(self, *arguments):
         if keras.backend.backend() == "jax":
             return self._jax_train_step(*arguments)
-        return self._tensorflow_train_step(*arguments)
+        return _reported(self._tensorflow_train_step(*arguments))
 
     def test_step(self, *arguments):
         if keras.backend.backend() == "jax":
             return self._jax_test_step(*arguments)
-        return self._test(*arguments)
+        return _reported(self._test(*arguments))
 
     def evaluate(self, *args, **kwargs):
         try:
@@ -180,6 +180,17 @@ class TrainingSteps:
         )
         self.validation_batches.assign_add(1)
         return self.progress.record(losses, t)
+
+
+def _reported(logs):
+    """Logs as Keras takes them from a replica: of several workers it takes
+    the mean over an axis, which scalars lack."""
+    if num_replicas() == 1:
+        return logs
+    return {
+        name: ops.reshape(ops.cast(value, "float32"), (1,))
+        for name, value in logs.items()
+    }
 
 
 def _mapping(lists, values):

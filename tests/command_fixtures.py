@@ -7,8 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import keras
+import numpy as np
 import pytest
 
+from keras_unet_diffusion import DiffusionModel, UNet
 from keras_unet_diffusion.cli import export, sample, train, train_callbacks
 from keras_unet_diffusion.presets import PRESETS
 from keras_unet_diffusion.training import LossByTime
@@ -68,6 +70,18 @@ def _make_runs_cheap(monkeypatch):
 def cheap_runs(monkeypatch):
     """Gives `kud-train` a preset of one level, "cheap"."""
     _make_runs_cheap(monkeypatch)
+
+
+@pytest.fixture
+def cheap_model():
+    """A model of the cheap preset with ten classes and random weights."""
+    network = UNet(**CHEAP_PRESET, num_classes=10)
+    random = np.random.default_rng(0)
+    weights = network.get_weights()
+    network.set_weights(
+        [w + 0.1 * random.standard_normal(w.shape) for w in weights]
+    )
+    return DiffusionModel(network, seed=0)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 
-NUM_DEVICES = 2
+NUM_DEVICES = int(os.environ.get("NUM_REPLICA_DEVICES", "2"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XLA_FLAGS"] = (
     f"--xla_force_host_platform_device_count={NUM_DEVICES}"
@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from keras import ops  # noqa: E402
 
-from keras_unet_diffusion import DiffusionModel  # noqa: E402
+from keras_unet_diffusion import DiffusionModel, FusedAdam  # noqa: E402
 from keras_unet_diffusion.layers import (  # noqa: E402
     GroupNormalization,
     ResidualBlock,
@@ -32,7 +32,10 @@ IMAGES = np.random.default_rng(0).uniform(-1, 1, (8 * NUM_STEPS, 8, 8, 1))
 CASES = {
     "plain": (lambda: keras.optimizers.SGD(0.1), {"clip_norm": None}),
     "clipped": (lambda: keras.optimizers.SGD(1.0), {"clip_norm": 0.05}),
-    "adamw": (lambda: keras.optimizers.AdamW(1e-2, epsilon=1e-3), {}),
+    "adamw": (
+        lambda: FusedAdam(1e-2, weight_decay=0.01, epsilon=1e-3),
+        {},
+    ),
     "accumulated": (
         lambda: keras.optimizers.SGD(1.0),
         {"clip_norm": 0.05, "accumulation_steps": 3},

@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
-from command_fixtures import SMALL, assert_one_line, files_under
-from conftest import SMALL as TINY
+from command_fixtures import (
+    CHEAP,
+    CHEAP_PRESET,
+    assert_one_line,
+    files_under,
+)
 from conftest import one_block_network, randomize
 from PIL import Image
 
@@ -30,6 +34,8 @@ from keras_unet_diffusion import (
 from keras_unet_diffusion.cli import sample, train
 from keras_unet_diffusion.training import load_model, save_model
 
+pytestmark = pytest.mark.usefixtures("cheap_runs")
+
 
 def _pixels(path):
     with Image.open(path) as picture:
@@ -37,10 +43,10 @@ def _pixels(path):
 
 
 def test_sample_keeps_what_is_white_in_a_mask_and_makes_the_rest_anew(
-    small_model, command, tmp_path
+    cheap_model, command, tmp_path
 ):
     checkpoint, photos = tmp_path / "random.keras", tmp_path / "photos"
-    save_model(small_model, checkpoint)
+    save_model(cheap_model, checkpoint)
     random, originals = np.random.default_rng(0), []
     photos.mkdir()
     for k in range(2):
@@ -91,10 +97,10 @@ def test_sample_keeps_what_is_white_in_a_mask_and_makes_the_rest_anew(
 
 
 def test_sample_takes_back_the_images_that_it_wrote_in_their_order(
-    small_model, command, monkeypatch, tmp_path
+    cheap_model, command, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(
-        sample, "load_diffusion_model", lambda path: small_model
+        sample, "load_diffusion_model", lambda path: cheap_model
     )
     Image.new("L", (8, 8), 255).save(tmp_path / "keep_all.png")
     shared = ["--checkpoint=run", "--num_steps=2", "--labels=1"]
@@ -134,17 +140,17 @@ def test_pictures_of_all_are_left_out_only_beside_the_images_themselves(
 
 
 def test_a_noise_level_begins_at_the_step_with_no_more_noise(
-    small_model, command, monkeypatch, tmp_path
+    cheap_model, command, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(
-        sample, "load_diffusion_model", lambda path: small_model
+        sample, "load_diffusion_model", lambda path: cheap_model
     )
     Image.effect_noise((8, 8), 50).save(tmp_path / "noise.png")
     shared = ["--checkpoint=run", "--num_steps=4", "--labels=1"]
     shared.append(f"--images={tmp_path / 'noise.png'}")
     # Four steps of DDIM begin at t = 1, 0.75, 0.5 and 0.25; the last two of
     # them are half of all.
-    schedule = small_model.process.schedule
+    schedule = cheap_model.process.schedule
     level = float(schedule.sigma(0.5) / schedule.alpha(0.5))
     outs = []
     for flag in ("--strength=0.5", f"--noise_level={1.01 * level}"):
@@ -197,7 +203,7 @@ def test_a_guide_must_have_the_schedule_and_prediction_of_the_model(
 
 
 def test_sample_enlarges_images_with_an_upsampler(command, tmp_path):
-    network = randomize(UNet(**TINY, super_resolution_factor=2))
+    network = randomize(UNet(**CHEAP_PRESET, super_resolution_factor=2))
     save_model(DiffusionModel(network), tmp_path / "upsampler.keras")
     Image.new("L", (4, 4), 200).save(tmp_path / "small.png")
     shared = [f"--checkpoint={tmp_path / 'upsampler.keras'}", "--num_steps=2"]
@@ -257,7 +263,7 @@ def test_the_flags_of_a_process_train_and_sample_it(
 ):
     workdir = tmp_path / "run"
     steps = ["--train_steps=1", "--sample_epochs=2"]
-    result = command(train, f"--workdir={workdir}", *SMALL, *steps, *flags)
+    result = command(train, f"--workdir={workdir}", *CHEAP, *steps, *flags)
     assert result.status == 0, result.err
     model = load_model(workdir)
     assert model.process == expected
@@ -272,5 +278,5 @@ def test_the_flags_of_a_process_train_and_sample_it(
 def test_a_share_of_augmented_images_outside_0_to_1_is_refused(
     command, tmp_path
 ):
-    arguments = [f"--workdir={tmp_path / 'run'}", *SMALL, "--augment=1.5"]
+    arguments = [f"--workdir={tmp_path / 'run'}", *CHEAP, "--augment=1.5"]
     assert_one_line(command(train, *arguments), "probability=1.5")

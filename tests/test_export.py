@@ -30,7 +30,7 @@ from keras_unet_diffusion.generation import ImageGenerator
 from keras_unet_diffusion.network_calls import make_denoise
 from keras_unet_diffusion.samplers import DDIM, sample
 
-# One level: down and up go the networks of `test_export_inputs`.
+# One level: down and up goes the network of any size, further below.
 ONE_LEVEL = SMALL | {
     "base_channels": 16,
     "channel_multipliers": (1,),

@@ -84,7 +84,9 @@ def assert_same(first, second, precision):
         assert np.abs(x - y).max() <= precision * max(np.abs(x).max(), 1e-4)
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize(
+    "mode", ["eager", "graph", pytest.param("xla", marks=pytest.mark.slow)]
+)
 def test_gradients_are_the_same_with_dropout(mode):
     inputs = make_inputs()
     results = []
@@ -127,16 +129,25 @@ def test_the_inside_is_computed_again_for_the_gradient():
     assert cheap - plain == 5
 
 
+def make_block(rematerialize):
+    """A residual block alone: XLA compiles it in seconds."""
+    images, vectors = keras.Input(IMAGES), keras.Input(VECTORS)
+    block = layers.ResidualBlock(
+        16, num_groups=4, dropout=0.5, rematerialize=rematerialize
+    )
+    return randomize(keras.Model([images, vectors], block(images, vectors)))
+
+
 def test_xla_does_not_find_that_the_inside_is_computed_twice():
     plain, cheap = (
         tf.function(loss_and_gradients(network), jit_compile=True)
-        .experimental_get_compiler_ir(make_inputs())("optimized_hlo")
+        .experimental_get_compiler_ir(make_inputs()[:2])("optimized_hlo")
         .count(" convolution(")
-        for network in make_pair(make_network)
+        for network in make_pair(make_block)
     )
-    # Of each of two blocks the first convolution; no gradient needs the
-    # outputs of the others, which are left out therefore.
-    assert cheap - plain == 2
+    # The first convolution; no gradient needs the output of the second, which
+    # is left out therefore.
+    assert cheap - plain == 1
 
 
 def test_nothing_is_rematerialized_without_training():

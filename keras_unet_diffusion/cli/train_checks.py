@@ -32,6 +32,8 @@ def check_flags(values):
     for whole, part in (
         ("train_steps", "steps_per_epoch"),
         ("steps_per_epoch", "steps_per_execution"),
+        # Else the gradients of the last steps would update nothing.
+        ("train_steps", "accumulation_steps"),
         ("batch_size", "num_devices"),
     ):
         if values[whole].value % values[part].value:
