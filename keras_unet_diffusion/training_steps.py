@@ -73,7 +73,11 @@ class TrainingSteps:
             losses, t = self._train(images, labels)
             loss = ops.mean(losses)
             scaled_loss = self.updates.scaled(loss)
-        gradients = tape.gradient(scaled_loss, self.trainable_variables)
+        gradients = [
+            # That of an embedding is sparse, and becomes dense here.
+            None if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient in tape.gradient(scaled_loss, self.trainable_variables)
+        ]
         return self._update(gradients, loss, losses, t)
 
     def _jax_train_step(self, state, data):

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from keras_unet_diffusion import DiffusionModel, UNet
-from keras_unet_diffusion.cli import export, sample, train, train_callbacks
+from keras_unet_diffusion.cli import (
+    export,
+    sample,
+    train,
+    train_callbacks,
+    train_model,
+)
 from keras_unet_diffusion.presets import PRESETS
 from keras_unet_diffusion.training import LossByTime
 
@@ -70,6 +76,22 @@ def _make_runs_cheap(monkeypatch):
 def cheap_runs(monkeypatch):
     """Gives `kud-train` a preset of one level, "cheap"."""
     _make_runs_cheap(monkeypatch)
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """Runs of a few steps that do not wait for TensorFlow to trace them."""
+    for module in (train, train_model):
+        monkeypatch.setattr(
+            module, "execution", lambda values: {"run_eagerly": True}
+        )
+
+
+@pytest.fixture
+def loaded_once(monkeypatch):
+    """Lets all calls of `kud-sample` share a model, and its loops."""
+    load = functools.cache(sample.load_diffusion_model)
+    monkeypatch.setattr(sample, "load_diffusion_model", load)
 
 
 @pytest.fixture

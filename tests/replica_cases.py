@@ -7,6 +7,7 @@ A program of its own, since the number of devices is set once a process:
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 NUM_DEVICES = int(os.environ.get("NUM_REPLICA_DEVICES", "2"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,6 +24,10 @@ from keras_unet_diffusion import DiffusionModel, FusedAdam  # noqa: E402
 from keras_unet_diffusion.layers import (  # noqa: E402
     GroupNormalization,
     ResidualBlock,
+)
+from keras_unet_diffusion.training import (  # noqa: E402
+    load_model,
+    save_model,
 )
 
 NUM_STEPS = 6
@@ -53,10 +58,15 @@ def make_model(make_optimizer, **arguments):
     level = keras.Input((), name="noise_level")
     hidden = keras.layers.Conv2D(4, 3, padding="same")(images)
     hidden = hidden * keras.layers.Reshape((1, 1, 1))(level / 1000)
+    # Looked up, so that its gradient is sparse on TensorFlow.
+    labels = keras.Input((), dtype="int32", name="labels")
+    embedded = keras.layers.Embedding(3, 4)(labels)
+    hidden = hidden + keras.layers.Reshape((1, 1, 4))(embedded)
     hidden = GroupNormalization(num_groups=2)(hidden)
     outputs = keras.layers.Conv2D(1, 3, padding="same")(ops.silu(hidden))
     network = keras.Model(
-        {"noisy_images": images, "noise_level": level}, outputs
+        {"noisy_images": images, "noise_level": level, "labels": labels},
+        outputs,
     )
     model = DiffusionModel(network, seed=5, **arguments)
     model.compile(
@@ -66,7 +76,10 @@ def make_model(make_optimizer, **arguments):
 
 
 def dataset(images):
-    data = tf.data.Dataset.from_tensor_slices(images.astype("float32"))
+    labels = np.arange(len(images), dtype="int32") % 3
+    data = tf.data.Dataset.from_tensor_slices(
+        (images.astype("float32"), labels)
+    )
     return data.batch(8, drop_remainder=True)
 
 
@@ -104,6 +117,23 @@ def trained(name):
             ]
         ),
     }
+
+
+def moved(first, second, path):
+    """Weights after training in one scope, then, from a checkpoint, in
+    another; and images by the checkpoint in both."""
+    options = {"labels": [0, 1], "num_steps": 2, "seed": 0}
+    with first():
+        make_optimizer, arguments = CASES["adamw"]
+        model = make_model(make_optimizer, **arguments)
+        model.fit(dataset(IMAGES), verbose=0, shuffle=False)
+        before = model.generate(2, **options)
+        save_model(model, path)
+    with second():
+        model = load_model(path)
+        after = model.generate(2, **options)
+        model.fit(dataset(IMAGES), verbose=0, shuffle=False)
+        return {"weights": _flat(model.network), "images": [before, after]}
 
 
 def dropped():
@@ -150,6 +180,10 @@ def main(out):
             with scope():
                 found = trained(name)
             arrays |= {f"{name}/{kind}/{k}": v for k, v in found.items()}
+    path = Path(out).with_suffix(".keras")
+    for kind, places in (("alone", (one, one)), ("moved", (several, one))):
+        found = moved(*places, path)
+        arrays |= {f"{kind}/{k}": v for k, v in found.items()}
     if keras.backend.backend() == "tensorflow":
         with several():
             arrays["dropped"] = dropped()

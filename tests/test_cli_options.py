@@ -43,7 +43,7 @@ def _pixels(path):
 
 
 def test_sample_keeps_what_is_white_in_a_mask_and_makes_the_rest_anew(
-    cheap_model, command, tmp_path
+    cheap_model, command, loaded_once, tmp_path
 ):
     checkpoint, photos = tmp_path / "random.keras", tmp_path / "photos"
     save_model(cheap_model, checkpoint)

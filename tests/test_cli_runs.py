@@ -19,20 +19,11 @@ from command_fixtures import (
 from PIL import Image
 from scalar_events import scalars_in
 
-from keras_unet_diffusion.cli import sample, train, train_flags, train_model
+from keras_unet_diffusion.cli import sample, train, train_flags
 from keras_unet_diffusion.model import DiffusionModel
 from keras_unet_diffusion.training import load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("cheap_runs")
-
-
-@pytest.fixture
-def untraced(monkeypatch):
-    """Runs of a few steps that do not wait for TensorFlow to trace them."""
-    for module in (train, train_model):
-        monkeypatch.setattr(
-            module, "execution", lambda values: {"run_eagerly": True}
-        )
 
 
 def test_train_writes_flags_logs_checkpoints_samples_and_a_model(finished):
@@ -127,7 +118,7 @@ def test_more_steps_that_make_no_whole_epochs_are_refused(
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    finished_copy, command, caplog, untraced
+    finished_copy, command, caplog
 ):
     newest = finished_copy / "checkpoints" / "step_00000004.keras"
     content = bytearray(newest.read_bytes())
@@ -183,7 +174,7 @@ def test_a_start_that_failed_may_be_corrected(command, monkeypatch, tmp_path):
     arguments = [f"--workdir={tmp_path / 'run'}", *CHEAP, "--train_steps=2"]
     result = command(train, *arguments, "--batch_size=500")
     assert_one_line(result, "Error: Out of memory. ")
-    assert os.listdir(tmp_path / "run") == ["train.flags"]
+    assert sorted(os.listdir(tmp_path / "run")) == ["run.json", "train.flags"]
 
     monkeypatch.setattr(DiffusionModel, "fit", lambda model, *a, **k: None)
     result = command(train, *arguments, "--batch_size=5")
@@ -213,7 +204,7 @@ def test_skipped_images_are_named_and_counted(
 
 
 def test_the_seed_and_the_labels_decide_what_sample_writes(
-    cheap_model, command, tmp_path
+    cheap_model, command, loaded_once, tmp_path
 ):
     # A few steps of training would leave labels next to no effect.
     checkpoint = tmp_path / "random.keras"

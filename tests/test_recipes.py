@@ -81,7 +81,7 @@ def test_a_recipe_parses_and_its_numbers_fit_together(path):
     assert values.workdir == f"runs/{path.stem}"
 
 
-@pytest.mark.usefixtures("cheap_runs")
+@pytest.mark.usefixtures("cheap_runs", "untraced")
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_trains_two_steps_as_it_says(path, tmp_path, capsys):
     _write_cifar10(tmp_path / "data")

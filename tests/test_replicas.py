@@ -51,6 +51,15 @@ def test_the_cases_differ(found):
             assert np.abs(first - second).max() > 1e-3
 
 
+def test_a_checkpoint_of_two_devices_goes_on_on_one(found):
+    # As above.
+    np.testing.assert_allclose(
+        found["moved/weights"], found["alone/weights"], atol=1e-4
+    )
+    before, after = found["moved/images"]
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
 def test_replicas_drop_other_features(found):
     if "dropped" not in found:
         pytest.skip("JAX has one program for all devices")

@@ -123,7 +123,7 @@ class Updates(keras.layers.Layer):
         gradients = [
             ops.zeros(variable.shape, "float32")
             if gradient is None
-            else ops.cast(gradient, "float32") / self.loss_scale
+            else self._unscaled(gradient)
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
         *gradients, loss = mean_over_replicas([*gradients, loss])
@@ -140,6 +140,10 @@ class Updates(keras.layers.Layer):
         )
         self._count(is_due, is_finite, ops.isfinite(loss))
         return norm, is_finite
+
+    def _unscaled(self, gradient):
+        gradient = ops.cast(gradient, "float32")
+        return gradient / self.loss_scale if self.scales_loss else gradient
 
     def _accumulated(self, gradients, is_due):
         """Mean gradients of an update so far."""
