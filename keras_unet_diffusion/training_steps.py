@@ -1,9 +1,12 @@
 """The steps of `DiffusionModel.fit` and `evaluate`, on each backend."""
 
+import functools
+
 import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_unet_diffusion.backends import compiled, is_jax
 from keras_unet_diffusion.batches import unpack_batch
 from keras_unet_diffusion.replicas import num_replicas, replica_number
 from keras_unet_diffusion.training.draws import Draws
@@ -17,7 +20,7 @@ class TrainingSteps:
 
     Whoever inherits has `network`, `ema_network`, `averages`,
     `averaged_networks`, `objective`, `updates`, `progress`,
-    `validation_batches`, `optimizer` and `seed`.
+    `validation_batches`, `optimizer`, `seed` and a dict `_generators`.
     """
 
     def _symbolic_build(self, iterator=None, data_batch=None):
@@ -25,12 +28,12 @@ class TrainingSteps:
         what is not built: all is, and it is no dict of inputs."""
 
     def train_step(self, *arguments):
-        if keras.backend.backend() == "jax":
+        if is_jax():
             return self._jax_train_step(*arguments)
         return _reported(self._tensorflow_train_step(*arguments))
 
     def test_step(self, *arguments):
-        if keras.backend.backend() == "jax":
+        if is_jax():
             return self._jax_test_step(*arguments)
         return _reported(self._test(*arguments))
 
@@ -53,19 +56,30 @@ class TrainingSteps:
         Returns:
             float32 numpy array `(batch,)`.
         """
-        images = ops.convert_to_tensor(images, "float32")
+        inputs = {
+            "images": ops.convert_to_tensor(images, "float32"),
+            "t": ops.convert_to_tensor(t, "float32"),
+        }
         if labels is not None:
-            labels = ops.convert_to_tensor(labels, "int32")
-        draws = Draws(seed, 0, images.shape[0])
-        losses = self.objective.losses_at(
+            inputs["labels"] = ops.convert_to_tensor(labels, "int32")
+        key = ("losses_at", seed, *inputs)
+        if key not in self._generators:
+            function = functools.partial(self._losses_at, seed)
+            self._generators[key] = compiled(
+                function, inputs, [self.ema_network]
+            )
+        return ops.convert_to_numpy(self._generators[key](inputs))
+
+    def _losses_at(self, seed, inputs):
+        images = inputs["images"]
+        return self.objective.losses_at(
             self.ema_network,
             images,
-            ops.convert_to_tensor(t, "float32"),
-            labels,
-            draws,
+            inputs["t"],
+            inputs.get("labels"),
+            Draws(seed, 0, ops.shape(images)[0]),
             training=False,
         )
-        return ops.convert_to_numpy(losses)
 
     def _tensorflow_train_step(self, data):
         images, labels = unpack_batch(data, self.network)

@@ -94,7 +94,7 @@ def test_another_flag_is_refused_and_the_difference_named(
     assert files_under(finished) == before
 
 
-def test_more_steps_go_on_from_the_checkpoint(finished_copy, command, untraced):
+def test_more_steps_go_on_from_the_checkpoint(finished_copy, command):
     # Without --steps_per_epoch it stays what it was.
     some = [flag for flag in FOUR_STEPS if "steps_per_epoch" not in flag]
     result = command(

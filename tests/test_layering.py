@@ -74,7 +74,7 @@ ALLOWED = {
     "objective": {"diffusion", "network_calls", "training"},
     "batches": {"backends", "network_calls"},
     "training": {"files", "data", "diffusion", "layers", "noise", "replicas"},
-    "training_steps": {"batches", "replicas", "training"},
+    "training_steps": {"backends", "batches", "replicas", "training"},
     "model": {
         "diffusion",
         "generation_methods",

@@ -151,9 +151,6 @@ def _optimizer(values):
             f"{values.optimizer}. Pass one of keras.optimizers, such as adam, "
             "adamw, lion, adafactor, muon or sgd."
         ) from None
-    if not values.weight_decay:
-        # Some have a decay of their own by default.
-        arguments = {}
     return optimizer(schedule, **arguments)
 
 

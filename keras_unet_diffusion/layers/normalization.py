@@ -25,8 +25,7 @@ def _group_normalization(num_groups, epsilon, dtype):
 
     `gamma` and `beta` are `(channels,)` or `(batch, 1, 1, channels)` of
     `dtype`, in which all is computed. Derived by hand, the gradient takes
-    fewer passes over the images than derived op by op (a third less time for
-    layer and gradient on a CPU, float32), and keeps no image but the inputs.
+    fewer operations than derived op by op, and keeps no image but the inputs.
     """
 
     def mean_of_pixels(images):
