@@ -334,14 +334,14 @@ def _checked_averages(averages):
         averages = ExponentialMovingAverage(0.9999)
     if isinstance(averages, Average):
         averages = (averages,)
-    averages = tuple(averages)
-    if not averages or not all(isinstance(x, Average) for x in averages):
+    is_sequence = isinstance(averages, list | tuple) and len(averages) > 0
+    if not is_sequence or not all(isinstance(x, Average) for x in averages):
         raise ValueError(
             "averages must be an Average or a sequence of them. Received: "
             f"averages={averages!r}. Pass, for example, "
             "ExponentialMovingAverage(0.9999)."
         )
-    return averages
+    return tuple(averages)
 
 
 def _clips(optimizer):

@@ -60,6 +60,16 @@ def num_replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def spans_processes():
+    """Whether the replicas are in several processes of TensorFlow, bool."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    return isinstance(
+        tf.distribute.get_strategy(),
+        tf.distribute.MultiWorkerMirroredStrategy,
+    )
+
+
 def replica_number():
     """Number of this replica from 0, int32 scalar."""
     context = None

@@ -8,7 +8,11 @@ from keras import ops
 
 from keras_unet_diffusion.backends import compiled, is_jax
 from keras_unet_diffusion.batches import unpack_batch
-from keras_unet_diffusion.replicas import num_replicas, replica_number
+from keras_unet_diffusion.replicas import (
+    num_replicas,
+    replica_number,
+    spans_processes,
+)
 from keras_unet_diffusion.training.draws import Draws
 
 # Any fixed number: validation draws the same noise in every run.
@@ -26,6 +30,9 @@ class TrainingSteps:
     def _symbolic_build(self, iterator=None, data_batch=None):
         """Keras would call the model with what the dataset yields, to build
         what is not built: all is, and it is no dict of inputs."""
+
+    # What leads there on TensorFlow fails with labels and several processes.
+    _maybe_symbolic_build = _symbolic_build
 
     def train_step(self, *arguments):
         if is_jax():
@@ -201,9 +208,9 @@ class TrainingSteps:
 
 
 def _reported(logs):
-    """Logs as Keras takes them from a replica: of several workers it takes
+    """Logs as Keras takes them from a replica: of several processes it takes
     the mean over an axis, which scalars lack."""
-    if num_replicas() == 1:
+    if not spans_processes():
         return logs
     return {
         name: ops.reshape(ops.cast(value, "float32"), (1,))

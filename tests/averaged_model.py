@@ -77,7 +77,7 @@ def stored_once(workdir, weights, dtype="float32", step=3, epoch=0, **options):
         types.SimpleNamespace(
             averages=BOTH[:1],
             averaged_networks=[network],
-            optimizer=types.SimpleNamespace(iterations=keras.Variable(step)),
+            updates=types.SimpleNamespace(num_updates=keras.Variable(step)),
         )
     )
     callback.on_epoch_end(epoch)
