@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_fixtures import SMALL
 
 PROGRAM = Path(__file__).with_name("replica_cases.py")
 CASES = ("plain", "clipped", "adamw", "accumulated")
@@ -65,3 +66,35 @@ def test_replicas_drop_other_features(found):
         pytest.skip("JAX has one program for all devices")
     first, second = found["dropped"]
     assert np.abs(first - second).max() > 0.1
+
+
+@pytest.mark.slow
+def test_the_command_trains_on_two_devices_and_goes_on_on_one(tmp_path):
+    workdir = tmp_path / "run"
+    flags = [
+        *SMALL,
+        f"--workdir={workdir}",
+        "--batch_size=8",
+        "--steps_per_epoch=2",
+        "--checkpoint_epochs=1",
+        "--power_averages=0.1",
+    ]
+    two_devices = (
+        "import sys, tensorflow as tf\n"
+        "device = tf.config.LogicalDeviceConfiguration()\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "tf.config.set_logical_device_configuration(cpu, [device] * 2)\n"
+        "from keras_unet_diffusion.cli.train import main\n"
+        "sys.exit(main())"
+    )
+    for steps, devices in ((4, 2), (6, 1)):
+        counts = [f"--train_steps={steps}", f"--num_devices={devices}"]
+        done = subprocess.run(
+            [sys.executable, "-c", two_devices, *flags, *counts],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert "Going on after step 4." in done.stdout
+    assert "| images seen | 48 |" in (workdir / "README.md").read_text()

@@ -150,7 +150,7 @@ class KerasTraining:
 
     def _num_skipped(self):
         """Steps left out because something in them was not finite."""
-        return int(self.model.updates.skipped_steps)
+        return int(self.model.updates.skipped_steps.numpy())
 
     def _weights_are_finite(self):
         from keras import ops

@@ -82,7 +82,7 @@ def write_model_card(
     ```
     """
     workdir = Path(workdir)
-    steps = int(model.updates.steps_taken)
+    steps = int(model.updates.steps_taken.numpy())
     parts = [
         f"# {workdir.absolute().name}\n",
         _introduction(model, data, steps),
@@ -226,7 +226,7 @@ def _figures(model, record, steps):
         figures["training images per second, median of the epochs"] = (
             f"{statistics.median(rates):,.0f}"
         )
-    skipped = int(model.updates.skipped_steps)
+    skipped = int(model.updates.skipped_steps.numpy())
     figures["steps skipped, not finite"] = f"{skipped:,} of {steps:,}"
     return figures
 

@@ -91,15 +91,15 @@ class StopOnNonFinite(keras.callbacks.Callback):
         # Once: under JAX it brings the state of the device to the model.
         model = self.model
         updates = model.updates
-        num_in_a_row = int(updates.skipped_in_a_row)
+        num_in_a_row = int(updates.skipped_in_a_row.numpy())
         if num_in_a_row < self.max_in_a_row:
             return
-        step = int(updates.steps_taken)
+        step = int(updates.steps_taken.numpy())
         path = save_checkpoint(model, self.workdir, step, losses, keep=None)
         raise Diverged(
-            int(updates.first_skipped_step) + 1,
+            int(updates.first_skipped_step.numpy()) + 1,
             num_in_a_row,
-            int(updates.skipped_steps),
+            int(updates.skipped_steps.numpy()),
             list(self.losses),
             path,
         )

@@ -45,13 +45,13 @@ class LogScalars(keras.callbacks.Callback):
         self._writers = {}
 
     def on_train_begin(self, logs=None):
-        step = int(self.model.updates.steps_taken)
+        step = int(self.model.updates.steps_taken.numpy())
         rewind_events(self.log_dir, step)
         if self.hparams and step == 0:
             write_hparams(self.log_dir, self.hparams)
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(self.model.updates.steps_taken)
+        step = int(self.model.updates.steps_taken.numpy())
         runs = {"train": {"learning_rate": _learning_rate(self.model)}}
         for name, value in (logs or {}).items():
             run = "validation" if name.startswith("val_") else "train"
