@@ -13,17 +13,21 @@ threads wait for each other in a loop, and steps take several times as long.
 Then --cores=1 and the time of the core, not of the clock, still tell.
 """
 
-import argparse
-import json
+import functools
 import os
 import statistics
-import tempfile
-import time
 from pathlib import Path
 
-from harness.contest import Worker, run_contest
+from harness.flags import make_parser
 from harness.networks import network_facts
-from harness.report import context, gibibytes, print_table, save, spread
+from harness.report import (
+    least_and_most,
+    median_of,
+    peak_gibibytes,
+    shown,
+    spread,
+)
+from harness.run import Run
 
 LIBRARIES = ("keras", "diffusers")
 BFLOAT16_FEATURES = ("amx_bf16", "avx512_bf16")
@@ -41,26 +45,14 @@ COLUMNS = (
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
-    add("--preset", default="ddpm_cifar10")
     add("--batch_size", type=int, default=4)
     add("--dtypes", default="float32,bfloat16")
     add("--cores", type=int, default=2)
     add("--rounds", type=int, default=10)
     add("--steps", type=int, default=5, help="of one turn in a round")
-    add("--minutes", type=float, default=60.0, help="no longer than that")
     add("--learning_rate", type=float, default=2e-4)
-    add(
-        "--overrides",
-        type=json.loads,
-        default={},
-        help="arguments other than the preset's, JSON",
-    )
-    add("--log_dir", help="for what the processes print")
-    add("--out", help="file for the results, JSON")
     values = parser.parse_args(arguments)
     available = len(os.sched_getaffinity(0))
     if not 1 <= values.cores <= available:
@@ -77,34 +69,30 @@ def main(arguments=None):
     # Inherited by the contestants, whose pools of threads are as large.
     cores = sorted(os.sched_getaffinity(0))[: values.cores]
     os.sched_setaffinity(0, cores)
-    deadline = time.monotonic() + 60 * values.minutes
-    log_dir = values.log_dir or tempfile.mkdtemp(prefix="cpu_step_")
-    results = context() | {"settings": vars(values)}
-    results["hardware"] |= {
+    run = Run("cpu_step", values)
+    hardware = run.results["hardware"]
+    hardware |= {
         "cores_used": values.cores,
         "bfloat16": bfloat16_features(),
         "load_before": os.getloadavg()[0],
     }
-    network = network_facts(values.preset, values.overrides, log_dir)
-    starts = make_starts(values, network, log_dir, deadline)
-    rows = run_contest(
-        starts,
+    network = network_facts(values.preset, values.overrides, run.log_dir)
+    run.contest(
+        make_starts(run, network),
         {"steps": {"num_steps": values.steps}},
-        values.rounds,
-        deadline,
-        lambda rows: save(results | {"rows": rows}, values.out),
+        summarize,
+        lambda answer: (
+            f"{statistics.median(answer['wall_milliseconds']):,.0f} ms a step"
+        ),
     )
-    results["rows"] = summarize(rows)
-    results["hardware"]["load_after"] = os.getloadavg()[0]
-    print_table(COLUMNS, map(table_row, results["rows"]))
-    hardware = results["hardware"]
+    hardware["load_after"] = os.getloadavg()[0]
+    results = run.finish(COLUMNS, table_row)
     print(
         f"{hardware['cpu']}, {values.cores} cores, bfloat16 instructions: "
         f"{', '.join(hardware['bfloat16']) or 'none'}; load "
         f"{hardware['load_before']:.1f} before, of which nothing is ours, "
         f"{hardware['load_after']:.1f} after."
     )
-    save(results, values.out)
     return results
 
 
@@ -115,8 +103,9 @@ def bfloat16_features():
     return [name for name in BFLOAT16_FEATURES if name in words]
 
 
-def make_starts(values, network, log_dir, deadline):
+def make_starts(run, network):
     """Functions that start each contestant's process, by its name."""
+    values = run.values
     environment = {
         # The processor alone, also where there is a card.
         "CUDA_VISIBLE_DEVICES": "",
@@ -138,13 +127,9 @@ def make_starts(values, network, log_dir, deadline):
                 "learning_rate": values.learning_rate,
             }
             name = f"{library}-{dtype}"
-
-            def start(name=name, settings=settings):
-                return Worker(
-                    name, "cpu_steps", settings, environment, log_dir, deadline
-                )
-
-            starts[name] = start
+            starts[name] = functools.partial(
+                run.start, name, "cpu_steps", settings, environment
+            )
     return starts
 
 
@@ -181,17 +166,18 @@ def table_row(row):
     """The cells of one contestant, as in `COLUMNS`."""
     if "wall_milliseconds" not in row:
         return (row["contestant"], row.get("error"), *[None] * 7)
-    wall, ratios = row["wall_milliseconds"], row.get("speedups")
+    wall, core = row["wall_milliseconds"], row["processor_milliseconds"]
+    ratios = row.get("speedups")
     return (
         row["contestant"],
-        f"{wall['median']:,.0f}",
-        f"{wall['min']:,.0f}, {wall['max']:,.0f}",
-        f"{row['processor_milliseconds']['median']:,.0f}",
+        median_of(wall, ",.0f"),
+        least_and_most(wall, ",.0f"),
+        median_of(core, ",.0f"),
         f"{statistics.median(ratios):.2f}" if ratios else None,
         f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else None,
-        f"{row['facts']['first_step_seconds']:.1f}",
-        gibibytes(row["peak_process_bytes"]),
-        f"{row['loss']:.4f}",
+        shown(row["facts"]["first_step_seconds"], ".1f"),
+        peak_gibibytes(row),
+        shown(row["loss"], ".4f"),
     )
 
 

@@ -8,15 +8,19 @@ more. A row fails if a loss or a weight is not finite. A cache is tried twice,
 empty and full. --flags="NAME=FLAGS" adds a set of one's own.
 """
 
-import argparse
-import json
 import math
-import tempfile
-import time
-from pathlib import Path
 
-from harness.contest import Failed, Worker, fresh_folder
-from harness.report import context, gibibytes, print_table, save
+from harness.contest import Failed, fresh_folder
+from harness.flags import (
+    add_execution_flags,
+    add_training_flags,
+    batch_sizes,
+    check_names,
+    check_steps,
+    make_parser,
+)
+from harness.report import peak_gibibytes, shown
+from harness.run import Run
 
 BACKENDS = ("tensorflow", "jax")
 XLA_SETS = {
@@ -30,6 +34,7 @@ XLA_SETS = {
 }
 # Not a set of flags, but one of what is compiled, or where that is kept.
 OTHER_SETS = ("no_xla", "cache")
+SETS = (*XLA_SETS, *OTHER_SETS)
 COLUMNS = (
     "set",
     "backend",
@@ -46,77 +51,45 @@ COLUMNS = (
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser = make_parser(__doc__)
+    add_execution_flags(parser)
+    add_training_flags(
+        parser, steps=50, steps_help="for the speed", steps_per_execution=1
     )
     add = parser.add_argument
-    known = (*XLA_SETS, *OTHER_SETS)
-    add("--sets", default=",".join(known), help=f"of {', '.join(known)}")
+    add("--sets", default=",".join(SETS), help=f"of {', '.join(SETS)}")
     add("--flags", action="append", default=[], metavar="NAME=FLAGS")
     add("--backends", default=",".join(BACKENDS))
-    add("--preset", default="ddpm_cifar10")
-    add("--batch_size", default="256", help="or several, by commas")
-    add("--dtype", default="bfloat16", help="bfloat16, float16, float32")
-    add("--steps", type=int, default=50, help="for the speed")
     add("--losses", type=int, default=30, help="steps whose loss is shown")
-    add("--steps_per_execution", type=int, default=1)
-    add("--jit_compile", default="auto", choices=("auto", "true", "false"))
-    add("--learning_rate", type=float, default=2e-4)
-    add("--minutes", type=float, default=60.0, help="no longer than that")
-    add(
-        "--overrides",
-        type=json.loads,
-        default={},
-        help="arguments other than the preset's, JSON",
-    )
-    add("--log_dir", help="for what the processes print")
-    add("--out", help="file for the results, JSON")
     values = parser.parse_args(arguments)
-    names = set(values.sets.split(",")) - {""}
-    unknown = (names - set(known)) | (
-        set(values.backends.split(",")) - set(BACKENDS)
-    )
-    if unknown:
-        parser.error(
-            "There is no such set or backend. Received: "
-            f"{', '.join(sorted(unknown))}. Choose of {', '.join(known)}; "
-            f"{', '.join(BACKENDS)}."
-        )
-    if values.steps % values.steps_per_execution:
-        parser.error(
-            "--steps_per_execution steps are taken at once. Received: "
-            f"--steps={values.steps} --steps_per_execution="
-            f"{values.steps_per_execution}. Make one a multiple of the other."
-        )
+    check_names(parser, "set", filter(None, values.sets.split(",")), SETS)
+    check_names(parser, "backend", values.backends.split(","), BACKENDS)
+    check_steps(parser, values)
     return values
 
 
 def main(arguments=None):
     """Runs every set of the flags; returns the results, a dict."""
     values = parse(arguments)
-    deadline = time.monotonic() + 60 * values.minutes
-    log_dir = Path(values.log_dir or tempfile.mkdtemp(prefix="first_step_"))
-    results = context() | {"settings": vars(values), "rows": []}
-    for batch_size in map(int, values.batch_size.split(",")):
+    run = Run("first_step", values)
+    for batch_size in batch_sizes(values):
         for backend in values.backends.split(","):
-            for name, environment, changes in sets(values, backend, log_dir):
+            for name, environment, changes in sets(
+                values, backend, run.log_dir
+            ):
                 row = {
                     "set": name,
                     "backend": backend,
                     "batch_size": batch_size,
                     "environment": environment,
                 }
-                if time.monotonic() < deadline:
-                    row |= measure(
-                        values, row, changes, log_dir / backend, deadline
-                    )
-                else:
+                if run.is_over():
                     row["verdict"] = "not run: the time was over"
-                results["rows"].append(row)
+                else:
+                    row |= measure(run, row, changes)
                 show_losses(row)
-                save(results, values.out)
-    print_table(COLUMNS, map(table_row, results["rows"]))
-    return results
+                run.add_rows([row])
+    return run.finish(COLUMNS, table_row)
 
 
 def sets(values, backend, log_dir):
@@ -156,8 +129,9 @@ def _cache_variables(backend, folder):
     }
 
 
-def measure(values, row, changes, log_dir, deadline):
+def measure(run, row, changes):
     """Runs one process; returns what it saw, a dict."""
+    values = run.values
     settings = {
         "preset": values.preset,
         "overrides": values.overrides,
@@ -167,14 +141,15 @@ def measure(values, row, changes, log_dir, deadline):
         "steps_per_execution": values.steps_per_execution,
         "jit_compile": values.jit_compile,
         "data": "synthetic",
+        "data_dir": None,
         "devices": 1,
     } | changes
     name = f"{row['set'].replace(', ', '_')}_{row['batch_size']}"
     environment = row["environment"] | {"KERAS_BACKEND": row["backend"]}
     found = {}
     try:
-        worker = Worker(
-            name, "keras_training", settings, environment, log_dir, deadline
+        worker = run.start(
+            f"{row['backend']}/{name}", "keras_training", settings, environment
         )
         found["facts"] = worker.facts
         if values.losses:
@@ -219,14 +194,13 @@ def table_row(row):
         "compile_seconds",
         "first_step_seconds",
     )
-    peak = speed.get("peak_device_bytes") or speed.get("peak_process_bytes")
     return (
         row["set"],
         row["backend"],
         row["batch_size"],
-        *(f"{facts[name]:.1f}" if facts else None for name in seconds),
-        f"{speed['images_per_second']:,.1f}" if speed else None,
-        gibibytes(peak),
+        *(shown(facts.get(name), ".1f") for name in seconds),
+        shown(speed.get("images_per_second"), ",.1f"),
+        peak_gibibytes(speed),
         row["verdict"],
     )
 

@@ -16,7 +16,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.report import context, print_table, save, spread
+from contestants.keras_data import image_batches
+from harness.report import (
+    context,
+    least_and_most,
+    median_of,
+    print_table,
+    save,
+    shown,
+    spread,
+)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -128,26 +137,13 @@ def measure(source, decode, values):
 
 def make_dataset(source, decode, values):
     """An endless dataset of batches, as training reads it."""
-    import numpy as np
-    import tensorflow as tf
-
-    from keras_unet_diffusion.data import image_dataset
-
-    if source == "synthetic":
-        size = values.image_size
-        shape = (values.batch_size, size, size, values.image_channels)
-        images = np.random.default_rng(0).uniform(-1, 1, shape)
-        images = images.astype("float32")
-        return tf.data.Dataset.from_tensors(images).repeat().prefetch(2)
+    size = values.image_size
     options = {"max_decoded_bytes": 0} if decode == "each_epoch" else {}
-    return image_dataset(
+    return image_batches(
         source,
-        image_size=values.image_size,
-        image_channels=values.image_channels,
-        batch_size=values.batch_size,
-        data_dir=values.data_dir,
-        flip=True,
-        repeat=True,
+        (size, size, values.image_channels),
+        values.batch_size,
+        values.data_dir,
         **options,
     )
 
@@ -193,15 +189,14 @@ def device_consumer(values):
 def table_row(row):
     """The cells of one source, as in `COLUMNS`."""
     speed = row["images_per_second"]
-    share = row.get("share_of_training")
     return (
         row["source"],
         "no" if row["decode"] == "each_epoch" else "yes",
-        f"{row['first_batch_seconds']:.1f}",
-        f"{speed['median']:,.0f}",
-        f"{speed['min']:,.0f}, {speed['max']:,.0f}",
-        f"{row['consumed_images_per_second']['median']:,.0f}",
-        share and f"{share:.1%}",
+        shown(row["first_batch_seconds"], ".1f"),
+        median_of(speed, ",.0f"),
+        least_and_most(speed, ",.0f"),
+        median_of(row["consumed_images_per_second"], ",.0f"),
+        shown(row.get("share_of_training"), ".1%"),
     )
 
 

@@ -13,10 +13,8 @@ written after each row, so that a run which is stopped loses nothing.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,7 +28,8 @@ from classifier_distance import (
     make_folder,
     statistics_of,
 )
-from sampling_overhead import count_calls, hardware
+from harness.report import context
+from sampling_overhead import count_calls
 
 from keras_unet_diffusion.cli.command import load_diffusion_model
 from keras_unet_diffusion.data import image_dataset, save_grid
@@ -82,13 +81,8 @@ def main():
         model.process,
         jit_compile=bool(tf.config.list_physical_devices("GPU")),
     )
-    results = {
-        "command": " ".join(["python", *sys.argv]),
-        "versions": {
-            package: importlib.metadata.version(package)
-            for package in ("tensorflow", "keras", "numpy")
-        },
-        "hardware": hardware(),
+    results = context() | {
+        "settings": vars(values),
         "num_images": values.num_images,
         "rows": [],
     }
@@ -240,7 +234,7 @@ def describe(results):
     """Hardware and versions in words."""
     machine = results["hardware"]
     devices = machine["gpus"] or [f"{machine['cores']} cores, {machine['cpu']}"]
-    versions = [f"{name} {x}" for name, x in results["versions"].items()]
+    versions = [f"{name} {x}" for name, x in results["versions"].items() if x]
     return ", ".join([*map(str, devices), *versions])
 
 

@@ -8,13 +8,13 @@ it is above --limit for any sampler.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import sys
 import time
+
+from harness.report import context, save
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -52,20 +52,9 @@ def main():
             f"{row['network_seconds']:.2f} | {row['ratio']:.3f} |",
             flush=True,
         )
-    results = {
-        "command": " ".join(["python", *sys.argv]),
-        "versions": {
-            package: importlib.metadata.version(package)
-            for package in ("tensorflow", "keras", "numpy")
-        },
-        "python": platform.python_version(),
-        "hardware": hardware(),
-        "rows": rows,
-    }
+    results = context() | {"settings": vars(values), "rows": rows}
     print(json.dumps(results))
-    if values.out:
-        with open(values.out, "w") as file:
-            json.dump(results, file, indent=2)
+    save(results, values.out)
     if any(row["ratio"] > values.limit for row in rows):
         sys.exit(f"A sampler takes more than {values.limit} times the network.")
 
@@ -157,22 +146,6 @@ def seconds_of(function):
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
-
-
-def hardware():
-    """The processor and the graphics cards, in words."""
-    import tensorflow as tf
-
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            models = [x for x in lines if x.startswith("model name")]
-        name = models[0].partition(":")[2].strip() if models else name
-    gpus = [
-        tf.config.experimental.get_device_details(gpu).get("device_name")
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    return {"cpu": name, "cores": os.cpu_count(), "gpus": gpus}
 
 
 if __name__ == "__main__":

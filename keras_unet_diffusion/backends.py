@@ -4,6 +4,7 @@ Everything else that samples is written in `keras.ops` and runs on both.
 """
 
 import functools
+import os
 
 import keras
 import tensorflow as tf
@@ -24,6 +25,42 @@ def leave_gpus_to_jax():
     except RuntimeError:
         # It was used before us, and has what it takes.
         pass
+
+
+def compute_deterministically():
+    """Takes only kernels that always compute the same from the same.
+
+    To be called before anything is computed. On a CPU nothing changes.
+    """
+    if is_jax():
+        # Read when JAX first looks for its devices.
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
+    else:
+        tf.config.experimental.enable_op_determinism()
+
+
+def keep_compiled(folder):
+    """Keeps what JAX compiles for GPUs in a folder, and takes it from there.
+
+    Not what it compiles for a CPU, which takes less time and may not run on
+    another one. TensorFlow cannot be told once it is imported.
+
+    Args:
+        folder: path; "~" is the home folder.
+
+    Returns:
+        The folder, or None if nothing is kept.
+    """
+    if not is_jax():
+        return None
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return None
+    folder = os.path.expanduser(folder)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    return folder
 
 
 def compiled(function, like, networks, jit_compile=False):

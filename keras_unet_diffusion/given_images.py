@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_unet_diffusion.generation import LOOP_DTYPE
 from keras_unet_diffusion.network_calls import takes_labels
+from keras_unet_diffusion.sampling_loop import LOOP_DTYPE
 
 
 class GivenImages:

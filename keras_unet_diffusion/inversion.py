@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from keras_unet_diffusion.generation import LOOP_DTYPE
 from keras_unet_diffusion.given_images import GivenImages
 from keras_unet_diffusion.samplers import (
     DDIM,
@@ -13,6 +12,7 @@ from keras_unet_diffusion.samplers import (
     TrailingGrid,
     make_sampler,
 )
+from keras_unet_diffusion.sampling_loop import LOOP_DTYPE
 
 
 class InversionMethods(GivenImages):

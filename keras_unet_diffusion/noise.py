@@ -17,9 +17,10 @@ Reference:
 import math
 import numbers
 
-import keras
 import tensorflow as tf
 from keras import ops
+
+from keras_unet_diffusion.backends import is_jax
 
 _PHILOX = 1
 _WORD = 2**32 - 1
@@ -43,7 +44,7 @@ def random_bits(seed, stream, num_words, first_word=0):
     Returns:
         uint32 tensor of shape `(num_words,)`.
     """
-    if keras.backend.backend() == "jax":
+    if is_jax():
         return _jax_bits(seed, stream, num_words, first_word)
     block = _int64(first_word) // 4
     counter = tf.stack([block, _int64(stream)])
@@ -157,7 +158,7 @@ def uniform_images(seed, stream, num_images, image_shape, first_image=0):
     # Whole blocks of four words for each image, so that its first word can
     # be skipped to.
     num_words = -(-num_values // 4) * 4
-    if keras.backend.backend() == "tensorflow":
+    if not is_jax():
         first_image = tf.cast(first_image, tf.int64)
     bits = random_bits(
         seed, stream, num_images * num_words, first_image * num_words

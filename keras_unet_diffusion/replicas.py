@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_unet_diffusion.backends import is_jax
+
 
 def devices_scope(num_devices):
     """Context to make, load and train a model in, on some devices of the host.
@@ -36,33 +38,36 @@ def devices_scope(num_devices):
     """
     if num_devices == 1:
         return contextlib.nullcontext()
-    if keras.backend.backend() == "tensorflow":
+    if is_jax():
+        devices = keras.distribution.list_devices()
+    else:
         kinds = map(tf.config.list_logical_devices, ("GPU", "CPU"))
         devices = [device.name for device in next(filter(None, kinds))]
-    else:
-        devices = keras.distribution.list_devices()
     if not 1 <= num_devices <= len(devices):
+        count = len(devices)
+        found, allowed = f"are {count} devices", f"a number from 1 to {count}"
+        if count == 1:
+            found, allowed = "is 1 device", "1"
         raise ValueError(
-            f"There are {len(devices)} devices to train on. Received: "
-            f"num_devices={num_devices}. Pass a number from 1 to "
-            f"{len(devices)}."
+            f"There {found} to train on. Received: num_devices={num_devices}. "
+            f"Pass {allowed}."
         )
     devices = devices[:num_devices]
-    if keras.backend.backend() == "tensorflow":
-        return tf.distribute.MirroredStrategy(devices).scope()
-    return keras.distribution.DataParallel(devices=devices).scope()
+    if is_jax():
+        return keras.distribution.DataParallel(devices=devices).scope()
+    return tf.distribute.MirroredStrategy(devices).scope()
 
 
 def num_replicas():
     """How many replicas train together, int."""
-    if keras.backend.backend() != "tensorflow":
+    if is_jax():
         return 1
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def spans_processes():
     """Whether the replicas are in several processes of TensorFlow, bool."""
-    if keras.backend.backend() != "tensorflow":
+    if is_jax():
         return False
     return isinstance(
         tf.distribute.get_strategy(),
@@ -96,7 +101,7 @@ def run_if(condition, function, tensors, variables):
         tensors: list of tensors, the same on all replicas.
         variables: each `keras.Variable` that it reads or changes, once.
     """
-    if keras.backend.backend() != "tensorflow":
+    if is_jax():
         _select(condition, function, tensors, variables)
     elif tf.__internal__.distribute.strategy_supports_no_merge_call():
         tf.cond(condition, lambda: _done(function(tensors)), lambda: False)

@@ -48,6 +48,8 @@ FOUR_STEPS = [
     "--steps_per_epoch=2",
     "--checkpoint_epochs=1",
     "--sample_epochs=2",
+    # Two batches to validate on.
+    "--batch_size=150",
     "--validation_split=test",
 ]
 FEW_IMAGES = ["--num_images=3", "--num_steps=2"]
@@ -78,13 +80,17 @@ def cheap_runs(monkeypatch):
     _make_runs_cheap(monkeypatch)
 
 
-@pytest.fixture
-def untraced(monkeypatch):
-    """Runs of a few steps that do not wait for TensorFlow to trace them."""
+def _run_eagerly(monkeypatch):
     for module in (train, train_model):
         monkeypatch.setattr(
             module, "execution", lambda values: {"run_eagerly": True}
         )
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """Runs of a few steps that do not wait for TensorFlow to trace them."""
+    _run_eagerly(monkeypatch)
 
 
 @pytest.fixture
@@ -112,6 +118,7 @@ def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as monkeypatch:
         _make_runs_cheap(monkeypatch)
+        _run_eagerly(monkeypatch)
         assert train.main(["kud", f"--workdir={workdir}", *FOUR_STEPS]) == 0
     return workdir
 

@@ -4,6 +4,9 @@ import contextlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# XLA's programs run for milliseconds here, and are compiled for seconds: LLVM
+# need not optimize what XLA has made of them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
@@ -12,7 +15,7 @@ import pytest  # noqa: E402
 from keras_unet_diffusion import DiffusionModel, UNet, layers  # noqa: E402
 from keras_unet_diffusion.data import image_dataset  # noqa: E402
 
-pytest_plugins = ["command_fixtures"]
+pytest_plugins = ["command_fixtures", "export_fixtures"]
 
 # The smallest U-Net that still has every kind of layer.
 SMALL = {

@@ -3,7 +3,11 @@
 import functools
 from pathlib import Path
 
+import numpy as np
+import pytest
 import tensorflow as tf
+
+from keras_unet_diffusion.export import artifacts
 
 README = Path(__file__).parents[1] / "export" / "README.md"
 
@@ -38,3 +42,24 @@ def litert_runner(path):
     from ai_edge_litert.interpreter import Interpreter
 
     return Interpreter(str(path)).get_signature_runner("denoise")
+
+
+def _run_here(runner, artifact, name, inputs):
+    if runner == "saved_model":
+        function = signature(artifact.parent, name)
+        tensors = {key: tf.constant(x) for key, x in inputs.items()}
+        (output,) = function(**tensors).values()
+    else:
+        run = litert_runner(artifact)
+        count = len(inputs["noise_level"])
+        each = [
+            {n: x[k : k + 1] for n, x in inputs.items()} for k in range(count)
+        ]
+        output = np.concatenate([run(**one)["prediction"] for one in each])
+    return {"output": np.asarray(output), "milliseconds": 1.0}
+
+
+@pytest.fixture
+def compared_here(monkeypatch):
+    """Artifacts are compared in this process, which has TensorFlow loaded."""
+    monkeypatch.setattr(artifacts, "run_elsewhere", _run_here)

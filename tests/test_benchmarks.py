@@ -1,10 +1,8 @@
-"""The benchmarks: fair turns, honest verdicts, and what is missing."""
+"""The benchmarks: honest verdicts, and flags that mean something."""
 
 import json
 import math
-import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,72 +12,42 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # As when a script there is run.
 sys.path.append(str(BENCHMARKS))
 
+import cpu_step  # noqa: E402
 import first_step  # noqa: E402
 import input_pipeline  # noqa: E402
 import sampling  # noqa: E402
 import training  # noqa: E402
 from contestants.keras_training import LossReader  # noqa: E402
-from harness import contest  # noqa: E402
-from harness.contest import Failed, Worker, run_contest  # noqa: E402
-from harness.report import save  # noqa: E402
 
 
-class Told:
-    """A contestant that notes what it is told, and fails if asked to."""
+def test_a_step_on_a_processor_is_compared_round_by_round():
+    def rounds(*steps):
+        return {
+            "facts": {"first_step_seconds": 3.0},
+            "runs": {
+                "steps": [
+                    {
+                        "wall_milliseconds": milliseconds,
+                        "processor_milliseconds": milliseconds,
+                        "loss": 1.0,
+                        "peak_process_bytes": 2**30,
+                    }
+                    for milliseconds in steps
+                ]
+            },
+        }
 
-    def __init__(self, name, told, fails_at=None):
-        self.name, self.told, self.fails_at = name, told, fails_at
-        self.facts = {}
-        told.append(f"{name} starts")
-
-    def ask(self, **request):
-        self.told.append(f"{self.name} runs")
-        if self.told.count(f"{self.name} runs") == self.fails_at:
-            raise Failed("ended: out of memory")
-        return request
-
-    def close(self):
-        self.told.append(f"{self.name} ends")
-
-
-def contest_of(told, num_rounds, seconds=60.0, **starts):
-    starts = starts or {
-        name: lambda name=name: Told(name, told) for name in "ab"
+    rows = {
+        "keras-float32": rounds([10.0, 10.0, 70.0], [20.0]),
+        "diffusers-float32": rounds([15.0], [10.0]),
+        "keras-bfloat16": {"error": "ended: no such instructions"},
     }
-    deadline = time.monotonic() + seconds
-    return run_contest(starts, {"x": {"n": 5}}, num_rounds, deadline)
-
-
-def test_contestants_run_in_turns_and_each_begins_as_often():
-    told = []
-    rows = contest_of(told, 2)
-    turns = ["a runs", "b runs", "b runs", "a runs"]
-    assert told == ["a starts", "b starts", *turns, "a ends", "b ends"]
-    assert rows["a"]["runs"] == {"x": [{"n": 5}, {"n": 5}]}
-
-
-def test_who_cannot_start_or_go_on_leaves_the_others_alone():
-    told = []
-
-    def missing():
-        raise Failed("not installed: diffusers")
-
-    rows = contest_of(
-        told,
-        3,
-        good=lambda: Told("good", told),
-        missing=missing,
-        failing=lambda: Told("failing", told, fails_at=2),
-    )
-    assert rows["missing"] == {"error": "not installed: diffusers"}
-    assert rows["failing"]["error"] == "ended: out of memory"
-    assert len(rows["failing"]["runs"]["x"]) == 1
-    assert len(rows["good"]["runs"]["x"]) == 3
-
-
-def test_no_round_begins_when_the_time_is_over():
-    rows = contest_of([], 2, seconds=-1.0)
-    assert rows["a"]["runs"] == {"x": []}
+    ours, theirs, failed = cpu_step.summarize(rows)
+    assert ours["speedups"] == [1.5, 0.5]
+    assert ours["wall_milliseconds"] == {"median": 15.0, "min": 10, "max": 70}
+    assert "speedups" not in theirs and failed["speedups"] == []
+    cells = [cpu_step.table_row(row) for row in (ours, theirs, failed)]
+    assert {len(row) for row in cells} == {len(cpu_step.COLUMNS)}
 
 
 def network_in_results(**settings):
@@ -176,68 +144,17 @@ def test_losses_of_steps_come_back_from_the_means_of_the_epoch():
     np.testing.assert_allclose(reader.losses, [3.0, 1.0, np.nan, 5.0])
 
 
-def test_results_are_strict_json_also_where_a_loss_is_no_number(tmp_path):
-    save({"rows": [{"loss": math.nan}]}, tmp_path / "out.json")
-
-    def refuse(constant):
-        raise AssertionError(constant)
-
-    text = (tmp_path / "out.json").read_text()
-    results = json.loads(text, parse_constant=refuse)
-    assert results == {"rows": [{"loss": "nan"}]}
-
-
-@pytest.fixture
-def hidden(tmp_path, monkeypatch):
-    """A folder of modules that are as if they were not installed."""
-
-    def hide(name):
-        path = tmp_path / f"{name}.py"
-        path.write_text(f"raise ModuleNotFoundError(name={name!r})")
-        paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-
-    return hide
-
-
-def test_a_library_that_is_missing_is_named(hidden, tmp_path):
-    hidden("diffusers")
-    with pytest.raises(Failed, match="not installed: diffusers"):
-        Worker("d", "diffusers_training", {}, log_dir=tmp_path)
-
-
-def test_a_contestant_that_breaks_says_why(hidden, tmp_path):
-    hidden("torch")  # The ceiling looks for it, and then finds it broken.
-    (tmp_path / "torch.py").write_text("raise RuntimeError('no card')")
-    settings = {"size": 8, "dtype": "float32", "repeats": 1}
-    with pytest.raises(Failed, match="RuntimeError: no card .see .*d.log"):
-        Worker("d", "matrix_ceiling", settings, log_dir=tmp_path)
-
-
-def test_a_contestant_that_takes_too_long_is_ended(hidden, tmp_path):
-    hidden("torch")
-    (tmp_path / "torch.py").write_text("import time; time.sleep(600)")
-    settings = {"size": 8, "dtype": "float32", "repeats": 1}
-    deadline = time.monotonic() + 1.0
-    with pytest.raises(Failed, match="the time was over"):
-        Worker("d", "matrix_ceiling", settings, {}, tmp_path, deadline)
-
-
-def test_a_variable_is_added_to_what_the_machine_needs(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--machine")
-    environment = contest._environment({"XLA_FLAGS": "+--own", "NEW": "1"})
-    assert environment["XLA_FLAGS"] == "--machine --own"
-    assert environment["NEW"] == "1"
-
-
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
         (training, ["--contestants=made-up"]),
         (training, ["--steps=5", "--steps_per_execution=2"]),
+        (first_step, ["--steps=5", "--steps_per_execution=2"]),
+        (sampling, ["--contestants=made-up"]),
         (sampling, ["--cases=made_up:20"]),
         (first_step, ["--sets=made_up"]),
         (first_step, ["--backends=made_up"]),
+        (cpu_step, ["--cores=0"]),
     ],
 )
 def test_what_does_not_exist_is_refused_before_anything_runs(

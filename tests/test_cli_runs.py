@@ -19,11 +19,12 @@ from command_fixtures import (
 from PIL import Image
 from scalar_events import scalars_in
 
-from keras_unet_diffusion.cli import sample, train, train_flags
+from keras_unet_diffusion.cli import sample, train, train_flag_file
 from keras_unet_diffusion.model import DiffusionModel
 from keras_unet_diffusion.training import load_model, save_model
 
-pytestmark = pytest.mark.usefixtures("cheap_runs")
+# A whole run as TensorFlow compiles it is in test_cli_options.py.
+pytestmark = pytest.mark.usefixtures("cheap_runs", "untraced")
 
 
 def test_train_writes_flags_logs_checkpoints_samples_and_a_model(finished):
@@ -56,7 +57,7 @@ def test_train_logs_the_loss_of_training_and_validation(finished):
 
 def test_the_flag_file_replays_the_run_bit_for_bit(finished, command, tmp_path):
     again = tmp_path / "again"
-    flag_file = finished / train_flags.FLAG_FILE
+    flag_file = finished / train_flag_file.FLAG_FILE
     result = command(train, f"--flagfile={flag_file}", f"--workdir={again}")
     assert result.status == 0
     weights, expected = (
@@ -158,7 +159,7 @@ def test_a_model_without_checkpoints_is_never_trained_over(
 
 
 def test_flags_of_a_run_that_cannot_be_read_are_named(finished_copy, command):
-    flag_file = finished_copy / train_flags.FLAG_FILE
+    flag_file = finished_copy / train_flag_file.FLAG_FILE
     flag_file.write_text("--flag_of_another_version=1\n")
     result = command(train, f"--workdir={finished_copy}", *FOUR_STEPS)
     assert_one_line(result, str(flag_file), "flag_of_another_version")

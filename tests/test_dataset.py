@@ -1,51 +1,14 @@
-"""From a source to batches: order, pairing, mirroring and bad images."""
+"""From a source to batches: order, pairing and mirroring."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_cases import numbered_source, read, to_bytes, write_folder
 from PIL import Image
 
 from keras_unet_diffusion.data import decode_image, image_dataset, open_source
-from keras_unet_diffusion.data.sources import Source
-
-
-def numbered_source(count, size=4):
-    """Random RGB images whose labels are their numbers."""
-    random = np.random.default_rng(0)
-    return Source(
-        items=random.integers(0, 256, (count, size, size, 3), dtype="uint8"),
-        labels=np.arange(count, dtype="int32"),
-        class_names=tuple(map(str, range(count))),
-        image_size=size,
-        image_channels=3,
-    )
-
-
-def read(dataset, num_batches=-1):
-    """All images and labels of the first batches, as two arrays."""
-    batches = list(dataset.take(num_batches).as_numpy_iterator())
-    images, labels = zip(*batches, strict=True)
-    return np.concatenate(images), np.concatenate(labels)
-
-
-def to_bytes(images):
-    """The bytes that must have been there before, in exact arithmetic."""
-    return np.round((images.astype("float64") + 1) * 127.5).astype("uint8")
-
-
-def write_folder(folder, count, classes=("ant", "bee"), size=6):
-    """Random images in turn in each class's subfolder; returns the paths."""
-    random = np.random.default_rng(0)
-    paths = []
-    for k in range(count):
-        path = folder / classes[k % len(classes)] / f"{k:03d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = random.integers(0, 256, (size, size, 3), dtype="uint8")
-        Image.fromarray(pixels).save(path)
-        paths.append(path)
-    return paths
 
 
 def test_each_epoch_is_a_new_permutation_of_the_whole_set():
@@ -245,82 +208,6 @@ def test_grey_arrays_become_rgb_and_rgb_arrays_grey(tmp_path):
     luma = source.items @ np.array([0.299, 0.587, 0.114])
     # Half for rounding, and the weights are kept in 16 bits.
     assert np.abs(to_bytes(images)[..., 0] - luma).max() <= 0.51
-
-
-def spoil(paths):
-    """Damages files in several ways; returns their paths."""
-    paths[0].write_bytes(b"")
-    paths[1].write_bytes(b"This is no image.\n")
-    for path in paths[2:]:
-        path.write_bytes(path.read_bytes()[:60])
-    return paths
-
-
-@pytest.mark.parametrize("limit", [10**6, 0])
-@pytest.mark.parametrize("num_bad", [2, 15])
-def test_an_error_names_every_bad_image_and_their_number(
-    tmp_path, num_bad, limit
-):
-    paths = write_folder(tmp_path, 40)
-    bad = spoil(paths[5 : 5 + num_bad])
-    with pytest.raises(ValueError) as refusal:
-        image_dataset(f"folder:{tmp_path}", 4, max_decoded_bytes=limit)
-    message = str(refusal.value)
-    assert f"{num_bad} of 40" in message
-    assert [path for path in paths if str(path) in message] == bad
-    # What to do is said for all of them at once.
-    assert message.count("on_bad_image='skip'") == 1
-
-
-@pytest.mark.parametrize("limit", [10**6, 0])
-def test_skipping_leaves_out_the_bad_images_and_no_others(
-    tmp_path, caplog, limit
-):
-    paths = write_folder(tmp_path, 40)
-    bad = spoil(paths[5:20])
-    with caplog.at_level("WARNING", logger="absl"):
-        dataset = image_dataset(
-            f"folder:{tmp_path}",
-            6,
-            on_bad_image="skip",
-            shuffle=False,
-            max_decoded_bytes=limit,
-        )
-    assert "15 of 40" in caplog.text
-    assert [path for path in paths if str(path) in caplog.text] == bad
-    good = sorted(set(paths) - set(bad))
-    images, labels = read(dataset)
-    for path, image, label in zip(good, images, labels, strict=True):
-        with Image.open(path) as picture:
-            np.testing.assert_array_equal(to_bytes(image), np.asarray(picture))
-        assert ("ant", "bee")[label] == path.parent.name
-
-
-def test_a_set_of_bad_images_only_is_an_error_even_when_skipping(tmp_path):
-    spoil(write_folder(tmp_path, 4))
-    with pytest.raises(ValueError, match="4 of 4"):
-        image_dataset(f"folder:{tmp_path}", 4, on_bad_image="skip")
-
-
-def test_images_of_other_formats_and_lost_links_are_reported(tmp_path):
-    paths = write_folder(tmp_path, 3)
-    tiff, link = tmp_path / "ant" / "a.tif", tmp_path / "bee" / "lost.png"
-    Image.new("RGB", (4, 4)).save(tiff)
-    link.symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(ValueError, match="2 of 5") as refusal:
-        image_dataset(f"folder:{tmp_path}", 4)
-    assert str(tiff) in str(refusal.value)
-    assert str(link) in str(refusal.value)
-    assert not any(str(path) in str(refusal.value) for path in paths)
-
-
-def test_bad_images_without_a_path_are_named_by_their_number(tmp_path):
-    (path,) = write_folder(tmp_path, 1)
-    data = path.read_bytes()
-    source = Source([data, data, data[:50], data], None, (), 6, 3)
-    with pytest.raises(ValueError, match="1 of 4") as refusal:
-        image_dataset(source)
-    assert "image 2:" in str(refusal.value)
 
 
 def test_arrays_larger_than_the_memory_allowed_are_refused():

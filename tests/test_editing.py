@@ -140,7 +140,7 @@ def test_new_pixels_follow_from_the_known_as_they_should():
         ema_network = network
         generator = ImageGenerator(network, process)
 
-    known = np.full((4000, 1, 2, 1), 1.5)
+    known = np.full((2000, 1, 2, 1), 1.5)
     once, often = (
         Pair().inpaint(
             known,
@@ -152,7 +152,7 @@ def test_new_pixels_follow_from_the_known_as_they_should():
         )[:, 0, 1, 0]
         for num_resamples in (1, 10)
     )
-    # The standard error of the mean is 0.01. RePaint is an approximation: it
+    # The standard error of the mean is 0.013. RePaint is an approximation: it
     # comes near with resampling, and does not without.
     np.testing.assert_allclose(often.mean(), SHARED * 1.5, atol=0.1)
     np.testing.assert_allclose(often.var(), 1 - SHARED**2, rtol=0.15)

@@ -30,11 +30,12 @@ from keras_unet_diffusion.generation import ImageGenerator
 from keras_unet_diffusion.network_calls import make_denoise
 from keras_unet_diffusion.samplers import DDIM, sample
 
-# One level: down and up goes the network of any size, further below.
+# One level: down and up goes the network of any size, further below. It attends
+# in the middle.
 ONE_LEVEL = SMALL | {
     "base_channels": 16,
     "channel_multipliers": (1,),
-    "attention_resolutions": (8,),
+    "attention_resolutions": (),
 }
 # One that draws noise and one that remembers; each takes its time to load.
 CHOSEN = ("ddpm", "dpm_solver_2")
@@ -213,6 +214,7 @@ def test_outputs_that_are_no_numbers_fail_without_a_tolerance(value, tmp_path):
         parity.compare("x", path, "denoise", result, np.array([1.0, 2.0]))
 
 
+@pytest.mark.usefixtures("compared_here")
 def test_a_network_that_was_never_trained_says_so(tmp_path):
     # Its last layer is exactly zero, and so is all that it predicts.
     network = one_block_network()
@@ -234,7 +236,9 @@ def test_a_folder_with_results_is_not_written_over(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
-def test_an_unlabelled_network_of_any_size_is_exported(tmp_path):
+@pytest.mark.usefixtures("compared_here")
+def test_an_unlabelled_network_of_any_size_is_exported(monkeypatch, tmp_path):
+    monkeypatch.setattr(artifacts, "PRECISIONS", ("float32",))
     arguments = {"attention_resolutions": (), "middle_attention": False}
     network = UNet(**SMALL | arguments | {"image_size": None})
     model = DiffusionModel(randomize(network))

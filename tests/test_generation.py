@@ -32,6 +32,12 @@ from keras_unet_diffusion.samplers import (
 ROUNDING = 1e-4
 
 
+@pytest.fixture(scope="module")
+def small_model():
+    """A model with labels that all tests share: none changes it."""
+    return DiffusionModel(randomize(UNet(**SMALL, num_classes=10)))
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_an_image_does_not_depend_on_the_batch(small_model, sampler):
     arguments = {"num_steps": 5, "seed": 3, "sampler": sampler}

@@ -57,6 +57,8 @@ def one_hot(**arguments):
     return layer
 
 
+# To build it takes a second, and it has many parts.
+@functools.cache
 def network(**arguments):
     return UNet(
         image_size=8,

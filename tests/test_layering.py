@@ -9,13 +9,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "keras_unet_diffusion"
 # The parts of the library that each part may import besides itself.
 ALLOWED = {
-    # Which replica it is on, for dropout: see CONTRIBUTING.md.
-    "layers": {"replicas"},
+    # Which replica it is on, and which backend, for dropout: see
+    # CONTRIBUTING.md.
+    "layers": {"backends", "replicas"},
     "presets": set(),
     "diffusion": set(),
     "files": set(),
-    "noise": set(),
-    "replicas": set(),
+    "noise": {"backends"},
+    "replicas": {"backends"},
     "flops": {"layers"},
     "samplers": {"diffusion"},
     "published": set(),
@@ -25,14 +26,13 @@ ALLOWED = {
     "unet_graph": {"layers", "unet_parts"},
     # A network can be asked for with published weights: see CONTRIBUTING.md.
     "weights": {"files"},
+    "published_network": {"functional_network", "published", "weights"},
     "unet": {
-        "functional_network",
         "presets",
-        "published",
+        "published_network",
         "unet_arguments",
         "unet_graph",
         "unet_parts",
-        "weights",
     },
     "magnitude_preserving_presets": set(),
     "magnitude_preserving_graph": {"layers", "unet_parts"},
@@ -57,6 +57,7 @@ ALLOWED = {
     },
     "paths": {"backends", "diffusion", "samplers"},
     "progress": set(),
+    "sampling_loop": {"network_calls", "noise", "samplers"},
     "generation": {
         "backends",
         "generation_request",
@@ -65,10 +66,11 @@ ALLOWED = {
         "paths",
         "progress",
         "samplers",
+        "sampling_loop",
     },
-    "given_images": {"generation", "network_calls"},
+    "given_images": {"network_calls", "sampling_loop"},
     "editing": {"given_images", "paths"},
-    "inversion": {"generation", "given_images", "samplers"},
+    "inversion": {"given_images", "samplers", "sampling_loop"},
     "generation_methods": {"editing", "generation", "inversion", "likelihood"},
     "likelihood": {"backends", "diffusion", "network_calls", "noise"},
     "objective": {"diffusion", "network_calls", "training"},
@@ -95,6 +97,7 @@ ALLOWED = {
         "network_calls",
         "noise",
         "samplers",
+        "sampling_loop",
     },
 }
 ALLOWED["cli"] = {PACKAGE, *ALLOWED}
@@ -105,6 +108,7 @@ ANY_BACKEND = (
     "objective",
     "layers",
     "unet_graph",
+    "published_network",
     "unet",
     "magnitude_preserving_graph",
     "magnitude_preserving_unet",
@@ -114,6 +118,7 @@ ANY_BACKEND = (
     "network_calls",
     "guidance",
     "generation_request",
+    "sampling_loop",
     "generation",
     "given_images",
     "editing",

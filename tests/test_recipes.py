@@ -25,6 +25,15 @@ CHEAPER = {
         "--sample_epochs=1",
         "--checkpoint_epochs=1",
     ],
+    "cifar10_half_hour": [
+        "--batch_size=2",
+        "--train_steps=2",
+        "--warmup_steps=1",
+        "--base_channels=32",
+        "--num_sampling_steps=2",
+        "--sample_epochs=1",
+        "--checkpoint_epochs=1",
+    ],
 }
 
 

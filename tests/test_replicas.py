@@ -4,10 +4,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from command_fixtures import SMALL
+
+from keras_unet_diffusion.replicas import devices_scope
 
 PROGRAM = Path(__file__).with_name("replica_cases.py")
 CASES = ("plain", "clipped", "adamw", "accumulated")
@@ -66,6 +70,31 @@ def test_replicas_drop_other_features(found):
         pytest.skip("JAX has one program for all devices")
     first, second = found["dropped"]
     assert np.abs(first - second).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (1, "There is 1 device to train on. Received: num_devices=4. Pass 1."),
+        (
+            2,
+            "There are 2 devices to train on. Received: num_devices=4. Pass a "
+            "number from 1 to 2.",
+        ),
+    ],
+)
+def test_more_devices_than_there_are_is_an_error_that_counts_them(
+    monkeypatch, count, message
+):
+    devices = [SimpleNamespace(name=f"CPU:{k}") for k in range(count)]
+    monkeypatch.setattr(
+        tf.config,
+        "list_logical_devices",
+        lambda kind: devices if kind == "CPU" else [],
+    )
+    with pytest.raises(ValueError) as caught:
+        devices_scope(4)
+    assert str(caught.value) == message
 
 
 @pytest.mark.slow

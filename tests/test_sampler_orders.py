@@ -79,7 +79,10 @@ def test_the_error_falls_with_the_order_of_the_sampler(sampler, schedule):
     assert order > order_of(sampler) - 0.2
 
 
-@pytest.mark.parametrize("schedule", [VPSchedule(), EDMSchedule()])
+@pytest.mark.parametrize(
+    "schedule",
+    [VPSchedule(), pytest.param(EDMSchedule(), marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("kind", [DPMSolverPP, UniPC, LMS])
 def test_a_higher_order_leaves_a_smaller_error(kind, schedule):
     found = [

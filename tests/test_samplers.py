@@ -38,6 +38,7 @@ from keras_unet_diffusion.samplers import (
     StaticThresholding,
     TrailingGrid,
     UniPC,
+    sample,
 )
 
 SCHEDULE = LinearSchedule()
@@ -46,7 +47,8 @@ GRIDS = [
     LinspaceGrid(),
     TrailingGrid(),
     KarrasGrid(),
-    ExponentialGrid(),
+    # To the samplers another one like KarrasGrid.
+    pytest.param(ExponentialGrid(), marks=pytest.mark.slow),
 ]
 each_grid = pytest.mark.parametrize(
     "grid", GRIDS, ids=lambda x: type(x).__name__
@@ -83,25 +85,34 @@ def test_ddim_without_noise_is_euler_and_dpm_solver_of_order_one(grid):
 
 
 @each_grid
-@pytest.mark.parametrize("num_steps", [1, 7, 333])
-def test_ddim_with_eta_one_is_ddpm(grid, num_steps):
+def test_ddim_with_eta_one_is_ddpm(grid):
     x_1 = as_images([-1.5, 0.3, 1.9])
-    ddim, ddpm, ancestral = (
+    loops = [
         compiled_sample(
             sampler, gaussian_denoise(), SCHEDULE, philox(x_1.shape)
-        )(x_1, num_steps)
+        )
         for sampler in (
             DDIM(eta=1.0, grid=grid, thresholding=None),
             DDPM(grid=grid, thresholding=None),
             EulerAncestral(grid=grid),
         )
-    )
-    # The same in exact arithmetic; hundreds of float64 steps apart.
-    np.testing.assert_allclose(ddim, ddpm, atol=1e-10)
-    np.testing.assert_allclose(ancestral, ddpm, atol=1e-10)
+    ]
+    for num_steps in (1, 7, 333):
+        ddim, ddpm, ancestral = (loop(x_1, num_steps) for loop in loops)
+        # The same in exact arithmetic; hundreds of float64 steps apart.
+        np.testing.assert_allclose(ddim, ddpm, atol=1e-10)
+        np.testing.assert_allclose(ancestral, ddpm, atol=1e-10)
 
 
-@pytest.mark.parametrize("schedule", [SCHEDULE, VPSchedule(), EDMSchedule()])
+# The whole distribution is in test_exact_samples.py, for the slow two too.
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        SCHEDULE,
+        pytest.param(VPSchedule(), marks=pytest.mark.slow),
+        pytest.param(EDMSchedule(), marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("sampler", STOCHASTIC, ids=name_of)
 def test_stochastic_samples_have_the_mean_and_deviation_of_the_data(
     sampler, schedule
@@ -125,16 +136,16 @@ def test_stochastic_samples_have_the_mean_and_deviation_of_the_data(
 def test_a_single_step_returns_the_estimated_image(sampler):
     x_1 = as_images([-1.5, 0.3, 1.9])
     schedule = ContinuousCosineSchedule()
-    run = compiled_sample(
-        sampler, gaussian_denoise(), schedule, philox(x_1.shape)
-    )
     if isinstance(sampler, Heun) and sampler.is_stochastic:
         pytest.skip("Its churn adds noise before the estimate.")
+    images = sample(
+        sampler, gaussian_denoise(), x_1, schedule, 1, philox(x_1.shape)
+    )
     path = Path(schedule, sampler, np.int32(1), "float64")
     point = path(np.int32(0))
     noisy = sampler.initial(x_1, path)
     x_0, _ = gaussian_denoise()(noisy, point)
-    np.testing.assert_allclose(run(x_1, 1), x_0, atol=1e-9)
+    np.testing.assert_allclose(images, x_0, atol=1e-9)
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])

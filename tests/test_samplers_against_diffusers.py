@@ -164,21 +164,34 @@ def told_variance(x, name, library):
     return 0.02 + 0.01 * library.sin(x) if name == "learned" else None
 
 
-def ours(sampler, kind):
-    """Our samples as a graph of noise and number of steps."""
+def ours(sampler, kinds):
+    """Our samples as a graph of noise and number of steps.
+
+    The noise is repeated for each kind of prediction, one graph serves all: to
+    trace it is what takes long.
+    """
     variance = getattr(sampler, "variance", None)
 
     def denoise(x_t, point):
         # Alpha and sigma of the step's number, all that diffusers passes on.
         alpha, sigma = SCHEDULE.alpha(point.t), SCHEDULE.sigma(point.t)
-        output = predicted(x_t, alpha, sigma, kind, ops)
-        estimate = PREDICTIONS[kind].split(
-            x_t, output, point.alpha, point.sigma
-        )
-        return Estimate(*estimate, told_variance(x_t, variance, ops))
+        estimates = []
+        for kind, part in zip(kinds, ops.split(x_t, len(kinds)), strict=True):
+            output = predicted(part, alpha, sigma, kind, ops)
+            estimates.append(
+                PREDICTIONS[kind].split(part, output, point.alpha, point.sigma)
+            )
+        x_0, noise = (ops.concatenate(x) for x in zip(*estimates, strict=True))
+        return Estimate(x_0, noise, told_variance(x_t, variance, ops))
 
-    noises = tf.constant(NOISES)
-    return compiled_sample(sampler, denoise, SCHEDULE, lambda i, k: noises[i])
+    noises = tf.constant(np.concatenate([NOISES] * len(kinds), axis=1))
+    run = compiled_sample(sampler, denoise, SCHEDULE, lambda i, k: noises[i])
+
+    def run_all(x_1, num_steps):
+        images = run(np.concatenate([x_1] * len(kinds)), num_steps).numpy()
+        return dict(zip(kinds, np.split(images, len(kinds)), strict=True))
+
+    return run_all
 
 
 @pytest.fixture
@@ -213,7 +226,7 @@ def theirs(name, options, prediction, num_steps, eta, monkeypatch):
     return x.permute(0, 2, 3, 1).numpy()
 
 
-def check(pair, spacing, prediction, monkeypatch, steps=STEPS):
+def check(pair, spacing, kinds, monkeypatch, steps=STEPS):
     name, options, make = pair
     if spacing == "karras":
         grid, options = KarrasGrid(), options | {"use_karras_sigmas": True}
@@ -222,28 +235,25 @@ def check(pair, spacing, prediction, monkeypatch, steps=STEPS):
         options = options | {"timestep_spacing": spacing}
     sampler = make(grid=grid, compat="diffusers")
     eta = {"eta": sampler.eta} if isinstance(sampler, DDIM) else {}
-    run = ours(sampler, prediction)
+    run = ours(sampler, kinds)
     for num_steps in steps:
-        expected = theirs(
-            name, options, prediction, num_steps, eta, monkeypatch
-        )
-        images = run(X_1, num_steps).numpy()
-        # Its tables of sigma / alpha are numpy's float32. Noise of up to 2 is
-        # taken off at sigma / alpha = 157: 6e-8 of that is 2e-5.
-        atol = 2e-5 if prediction == "epsilon" else 5e-6
-        np.testing.assert_allclose(images, expected, atol=atol)
+        for kind, images in run(X_1, num_steps).items():
+            expected = theirs(name, options, kind, num_steps, eta, monkeypatch)
+            # Its tables of sigma / alpha are numpy's float32. Noise of up to 2
+            # is taken off at sigma / alpha = 157: 6e-8 of that is 2e-5.
+            atol = 2e-5 if kind == "epsilon" else 5e-6
+            np.testing.assert_allclose(images, expected, atol=atol)
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("pair", PAIRS | NOISY_PAIRS)
-def test_all_steps_are_those_of_diffusers(pair, spacing, prediction, double):
-    if pair == "euler_ancestral" and prediction == "sample":
-        pytest.skip("diffusers has not written this.")
-    check((PAIRS | NOISY_PAIRS)[pair], spacing, prediction, double)
+def test_all_steps_are_those_of_diffusers(pair, spacing, double):
+    kinds = list(PREDICTIONS)
+    if pair == "euler_ancestral":
+        kinds.remove("sample")  # diffusers has not written this.
+    check((PAIRS | NOISY_PAIRS)[pair], spacing, kinds, double)
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize(
     "pair",
     ["euler", "heun", "lms"]
@@ -251,12 +261,11 @@ def test_all_steps_are_those_of_diffusers(pair, spacing, prediction, double):
     + [f"dpm_solver_{order}_sde" for order in (1, 2, 3)]
     + [f"unipc_{order}" for order in (1, 2, 3)],
 )
-def test_all_steps_on_karras_grids_are_those_of_diffusers(
-    pair, prediction, double
-):
+def test_all_steps_on_karras_grids_are_those_of_diffusers(pair, double):
     # A single one of diffusers stands at the least noise: the ends of its
     # Karras levels are those of the linspace grid of as many steps.
-    check((PAIRS | NOISY_PAIRS)[pair], "karras", prediction, double, STEPS[1:])
+    pair = (PAIRS | NOISY_PAIRS)[pair]
+    check(pair, "karras", PREDICTIONS, double, STEPS[1:])
 
 
 def test_large_variances_by_logarithm_are_no_numbers_in_diffusers(double):
@@ -265,27 +274,26 @@ def test_large_variances_by_logarithm_are_no_numbers_in_diffusers(double):
     assert np.isnan(expected).all()
     for compat, is_number in (("diffusers", False), ("paper", True)):
         sampler = DDPM("fixed_large_log", thresholding=None, compat=compat)
-        images = ours(sampler, "epsilon")(X_1, 5).numpy()
+        images = ours(sampler, ["epsilon"])(X_1, 5)["epsilon"]
         assert (np.isfinite(images) == is_number).all()
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-@pytest.mark.parametrize("num_steps", STEPS)
-def test_flow_euler_gives_the_samples_of_diffusers(shift, num_steps):
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
-    scheduler.set_timesteps(num_steps)
-    x = torch.tensor(X_1)
-    for t in scheduler.timesteps:
-        sigma = float(t) / 1000
-        output = predicted(x, 1 - sigma, sigma, "flow", torch)
-        x = scheduler.step(output, t, x).prev_sample.double()
-
+def test_flow_euler_gives_the_samples_of_diffusers(shift):
     def denoise(x_t, point):
         velocity = predicted(x_t, point.alpha, point.sigma, "flow", ops)
         return x_t - point.sigma * velocity, x_t + point.alpha * velocity
 
     schedule = FlowSchedule(shift=shift)
     run = compiled_sample(FlowEuler(compat="diffusers"), denoise, schedule)
-    # Shares of noise are float32 in diffusers, 6e-8, and so is the sum of
-    # x_t and its step.
-    np.testing.assert_allclose(run(X_1, num_steps), x, atol=5e-6)
+    for num_steps in STEPS:
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+        scheduler.set_timesteps(num_steps)
+        x = torch.tensor(X_1)
+        for t in scheduler.timesteps:
+            sigma = float(t) / 1000
+            output = predicted(x, 1 - sigma, sigma, "flow", torch)
+            x = scheduler.step(output, t, x).prev_sample.double()
+        # Shares of noise are float32 in diffusers, 6e-8, and so is the sum of
+        # x_t and its step.
+        np.testing.assert_allclose(run(X_1, num_steps), x, atol=5e-6)

@@ -126,7 +126,7 @@ def test_steps_without_python_between_them_are_the_same_steps(option, digits):
     np.testing.assert_array_equal(*seen)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", TOGETHER)
 def test_validation_is_repeatable_and_changes_nothing(option, digits):
     model = make_model(option)
     train(model, digits[0][:32], 2)
@@ -144,7 +144,7 @@ def test_validation_is_not_augmented(digits):
     for option in (None, Augmentation(1.0)):
         keras.utils.set_random_seed(0)
         model = DiffusionModel(augmented_network(), augmentation=option, seed=0)
-        model.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+        model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
         trained = train(model, digits[0][:32], 1)[0]
         losses.append((trained, model.evaluate(digits[0][:32], verbose=0)[0]))
     assert losses[0][1] == losses[1][1]
@@ -157,7 +157,7 @@ def test_an_untrained_uncertainty_leaves_the_first_loss_as_it_is(digits):
         keras.utils.set_random_seed(0)
         network = one_block_network()
         model = DiffusionModel(network, uncertainty=uncertainty, seed=0)
-        model.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
+        model.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
         losses.append(train(model, digits[0][:32], 1)[0])
     # Another sum of the same float32 numbers.
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
@@ -165,6 +165,7 @@ def test_an_untrained_uncertainty_leaves_the_first_loss_as_it_is(digits):
 
 def test_the_uncertainty_is_trained_but_no_part_of_the_networks():
     model = make_model("uncertainty")
+    model.run_eagerly = True  # One step: tracing takes longer.
     count = len(model.network.weights)
     assert len(model.ema_network.weights) == count
     assert len(model.trainable_variables) == 1 + len(

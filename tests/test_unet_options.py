@@ -1,5 +1,7 @@
 """Every option of the U-Net builds, runs, and does what it says."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -61,6 +63,13 @@ def option_name(options):
 each_option = pytest.mark.parametrize("options", OPTIONS, ids=option_name)
 
 
+@functools.cache
+def built(name):
+    """The network of an option, by its name; others may change its weights."""
+    (options,) = (x for x in OPTIONS if option_name(x) == name)
+    return small_unet(**options)
+
+
 @pytest.fixture(scope="module")
 def default():
     """The network whose options are all at their defaults."""
@@ -76,7 +85,7 @@ def test_the_table_has_every_choice_of_every_option(default):
 
 @each_option
 def test_every_weight_receives_a_gradient(options):
-    network = small_unet(**options)
+    network = built(option_name(options))
     inputs = make_inputs(network)
     if network.num_classes is not None:
         last_label = 3 if network.null_label == "learned" else 2
@@ -100,7 +109,7 @@ def test_every_weight_receives_a_gradient(options):
 
 @pytest.mark.parametrize("options", OPTIONS[1:], ids=option_name)
 def test_every_option_changes_the_network(options, default):
-    network = small_unet(**options)
+    network = built(option_name(options))
     inputs = make_inputs(network)
     shapes = [[x.shape for x in n.weights] for n in (network, default)]
     if shapes[0] == shapes[1]:

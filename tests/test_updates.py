@@ -108,8 +108,7 @@ def test_skipped_steps_do_not_count_in_the_metrics(images):
 
 
 def test_overflow_that_finds_the_loss_scale_is_no_row(images):
-    model = make_model(policy="mixed_float16")
-    model.compile(keras.optimizers.SGD(1e-3), jit_compile=True)
+    model = make_model(keras.optimizers.SGD(1e-3), policy="mixed_float16")
     # Finite as a loss, but its gradients are none of float16's numbers.
     model.updates.loss_scale.assign(2.0**60)
     for k in range(3):
@@ -128,8 +127,7 @@ def test_overflow_that_finds_the_loss_scale_is_no_row(images):
 
 
 def test_the_loss_scale_doubles_after_two_thousand_good_updates(images):
-    model = make_model(policy="mixed_float16")
-    model.compile(keras.optimizers.SGD(1e-3), jit_compile=True)
+    model = make_model(keras.optimizers.SGD(1e-3), policy="mixed_float16")
     model.updates.updates_since_overflow.assign(1998)
     scales = []
     for _ in range(3):

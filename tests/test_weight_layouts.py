@@ -129,6 +129,9 @@ OTHERS = {
 NETWORKS = OTHERS | {
     name: (layout, narrow(name)) for name, (layout, _) in PUBLISHED.items()
 }
+# Deeper ones, each of a form that another has too.
+DEEP = ("ddpm_256", "iddpm_lsun_bedroom256", "adm_imagenet128")
+DEEP += ("adm_imagenet512", "adm_upsampler_128_512", "edm_ffhq64_ncsnpp")
 
 
 def named_checkpoint(network, layout):
@@ -158,7 +161,13 @@ def test_names_of_no_known_project_are_refused():
         find_layout({}, "torch")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
+        for name in NETWORKS
+    ],
+)
 def test_the_arguments_are_found_in_the_names_and_shapes(name):
     layout, arguments = NETWORKS[name]
     network = UNet(**arguments)

@@ -27,6 +27,16 @@ ONE = slice(-1, None)
 ROWS = [(case, name) for case in MISTAKES for name in MISTAKES[case]]
 
 
+def first_of_each(rows, kind):
+    """Parameters of a test: by default the first row of each kind alone."""
+    kinds, parameters = set(), []
+    for row in rows:
+        marks = [pytest.mark.slow] if kind(*row) in kinds else []
+        kinds.add(kind(*row))
+        parameters.append(pytest.param(*row, marks=marks))
+    return parameters
+
+
 def error_of(case, how):
     """Error over spread of the outputs that a mistake leads to."""
     given = {name: x[ONE] for name, x in network_inputs(case).items()}
@@ -44,7 +54,11 @@ def test_the_ways_to_make_mistakes_make_none_by_themselves(way):
     assert error_of(*NO_MISTAKES[way]) <= GATE
 
 
-@pytest.mark.parametrize(("case", "mistake"), ROWS)
+# Names that begin alike are of one mistake, in other networks or amounts.
+@pytest.mark.parametrize(
+    ("case", "mistake"),
+    first_of_each(ROWS, lambda case, mistake: mistake.split()[0]),
+)
 def test_a_mistake_is_far_beyond_the_gate(case, mistake):
     least, how = MISTAKES[case][mistake]
     assert least >= 50 * GATE
@@ -115,7 +129,10 @@ STRUCTURES = [
 ]
 
 
-@pytest.mark.parametrize(("case", "changes", "named"), STRUCTURES)
+@pytest.mark.parametrize(
+    ("case", "changes", "named"),
+    first_of_each(STRUCTURES, lambda case, changes, named: case),
+)
 def test_a_mistake_in_the_structure_is_refused_by_name(case, changes, named):
     network = copy_of(case, **changes)
     with pytest.raises(ValueError, match=re.escape(named)):

@@ -4,6 +4,8 @@ import time
 
 from harness.worker import Clock, peak_process_bytes, serve
 
+from contestants import keras_data, keras_device
+
 
 def make(settings):
     """Builds a trainer and takes its first step; see `cpu_step.py`."""
@@ -28,24 +30,17 @@ def make(settings):
 
 def make_keras_step(settings):
     """`DiffusionModel.train_step`, compiled: clipping and average included."""
-    import keras
-    import numpy as np
     import tensorflow as tf
 
-    from keras_unet_diffusion import DiffusionModel, UNet
     from keras_unet_diffusion.training.fused_adam import FusedAdam
 
-    keras.utils.set_random_seed(0)
-    dtype = settings["dtype"]
-    policy = dtype if dtype == "float32" else f"mixed_{dtype}"
-    network = UNet.from_preset(
-        settings["preset"], dtype=policy, **settings["overrides"]
-    )
-    model = DiffusionModel(network, seed=0)
+    model = keras_device.make_model(settings)
     model.compile(FusedAdam(settings["learning_rate"], weight_decay=0.01))
-    shape = (settings["batch_size"], *settings["image_shape"])
-    images = np.random.default_rng(0).uniform(-1, 1, shape)
-    images = tf.constant(images, "float32")
+    images = tf.constant(
+        keras_data.random_images(
+            settings["batch_size"], settings["image_shape"]
+        )
+    )
     # As `fit` compiles it.
     train_step = tf.function(model.train_step, autograph=False)
     return lambda: float(train_step(images)["loss"])

@@ -5,7 +5,7 @@ The weights are 16-bit, as a pipeline loads them with `torch_dtype`.
 
 import time
 
-from harness.worker import Clock, peak_process_bytes, serve
+from harness.worker import Clock, serve, speed
 
 from contestants import diffusers_device
 
@@ -50,13 +50,11 @@ def make(settings):
         for _ in range(num_batches):
             images = make_images(schedulers[sampler], num_steps)
         seconds = time.perf_counter() - start
-        return {
-            "seconds": seconds,
-            "images_per_second": num_batches * len(images) / seconds,
-            "images_are_finite": bool(np.isfinite(images).all()),
-            "peak_device_bytes": diffusers_device.peak_device_bytes(device),
-            "peak_process_bytes": peak_process_bytes(),
-        }
+        return speed(
+            num_batches * len(images),
+            seconds,
+            diffusers_device.peak_device_bytes(device),
+        ) | {"images_are_finite": bool(np.isfinite(images).all())}
 
     for case in settings["cases"]:
         run(**case, num_batches=1)  # Compiles.

@@ -8,7 +8,7 @@ device until they are asked for.
 import math
 import time
 
-from harness.worker import Clock, peak_process_bytes, serve
+from harness.worker import Clock, serve, speed
 
 from contestants import diffusers_device
 
@@ -103,16 +103,14 @@ class DiffusersTraining:
         diffusers_device.synchronize(self.device)
         seconds = time.perf_counter() - start
         sums = torch.stack([x.detach().sum() for x in self.parameters])
-        answer = {
-            "seconds": seconds,
-            "images_per_second": num_steps * self.batch_size / seconds,
+        answer = speed(
+            num_steps * self.batch_size,
+            seconds,
+            diffusers_device.peak_device_bytes(self.device),
+        ) | {
             "loss": sum(losses) / num_steps,
             "skipped_steps": None,
             "weights_are_finite": all(map(math.isfinite, sums.tolist())),
-            "peak_device_bytes": diffusers_device.peak_device_bytes(
-                self.device
-            ),
-            "peak_process_bytes": peak_process_bytes(),
         }
         diffusers_device.give_back(self.device)
         return answer

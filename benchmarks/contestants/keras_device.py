@@ -1,21 +1,19 @@
-"""Keras's backends as contestants: devices, memory, flags."""
+"""Keras's backends as contestants: devices, memory, flags, the model."""
 
 import contextlib
 import os
 
 
 def prepare():
-    """Imports the backend so that it shares the card; returns its name."""
+    """Imports the backend so that it shares the card."""
     import keras
     import tensorflow as tf
 
-    backend = keras.backend.backend()
-    if backend == "jax":
+    if keras.backend.backend() == "jax":
         # TensorFlow reads the data there and needs no card.
         tf.config.set_visible_devices([], "GPU")
     for gpu in tf.config.get_visible_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    return backend
 
 
 def device_name():
@@ -47,6 +45,41 @@ def data_parallel(num_devices):
     devices = tf.config.list_logical_devices(device_name().upper())
     names = [device.name for device in devices[:num_devices]]
     return tf.distribute.MirroredStrategy(names).scope()
+
+
+def make_model(settings, **defaults):
+    """The network of the contest in a `DiffusionModel`, not compiled yet.
+
+    Args:
+        settings: dict of `preset`, `overrides` and `dtype`.
+        **defaults: arguments of the network unless `overrides` has them.
+    """
+    import keras
+
+    from keras_unet_diffusion import DiffusionModel, UNet
+
+    keras.utils.set_random_seed(0)
+    dtype = settings["dtype"]
+    network = UNet.from_preset(
+        settings["preset"],
+        dtype=dtype if dtype == "float32" else f"mixed_{dtype}",
+        **defaults | settings["overrides"],
+    )
+    # Clips gradients and keeps an average of the weights by default.
+    return DiffusionModel(network, seed=0)
+
+
+def model_facts(model):
+    """What every contestant tells of a compiled model, a dict."""
+    import keras
+
+    return {
+        "backend": keras.backend.backend(),
+        "device": device_name(),
+        "jit_compile": bool(model.jit_compile),
+        "flags": flags(),
+        "num_parameters": model.network.count_params(),
+    }
 
 
 def peak_device_bytes():

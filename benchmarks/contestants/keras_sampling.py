@@ -2,7 +2,7 @@
 
 import time
 
-from harness.worker import Clock, peak_process_bytes, serve
+from harness.worker import Clock, serve, speed
 
 from contestants import keras_device
 
@@ -10,24 +10,14 @@ from contestants import keras_device
 def make(settings):
     """Builds the model and makes the first images; see `sampling.py`."""
     clock = Clock(settings["started"])
-    backend = keras_device.prepare()
-    import keras
+    keras_device.prepare()
     import numpy as np
 
-    from keras_unet_diffusion import DDIM, DiffusionModel, DPMSolverPP, UNet
+    from keras_unet_diffusion import DDIM, DPMSolverPP
 
     clock.mark("import_seconds")
-    keras.utils.set_random_seed(0)
-    policy = settings["dtype"]
-    if policy != "float32":
-        policy = f"mixed_{policy}"
-    network = UNet.from_preset(
-        settings["preset"],
-        dtype=policy,
-        # Last layers of zero would predict nothing but zeros.
-        **{"initialization": "diffusers"} | settings["overrides"],
-    )
-    model = DiffusionModel(network, seed=0)
+    # Last layers of zero would predict nothing but zeros.
+    model = keras_device.make_model(settings, initialization="diffusers")
     model.compile(
         "sgd", jit_compile=keras_device.jit_compile(settings["jit_compile"])
     )
@@ -46,24 +36,14 @@ def make(settings):
                 verbose=0,
             )
         seconds = time.perf_counter() - start
-        return {
-            "seconds": seconds,
-            "images_per_second": num_batches * batch_size / seconds,
-            "images_are_finite": bool(np.isfinite(images).all()),
-            "peak_device_bytes": keras_device.peak_device_bytes(),
-            "peak_process_bytes": peak_process_bytes(),
-        }
+        return speed(
+            num_batches * batch_size, seconds, keras_device.peak_device_bytes()
+        ) | {"images_are_finite": bool(np.isfinite(images).all())}
 
     for case in settings["cases"]:
         run(**case, num_batches=1)  # Traces and compiles.
     clock.mark("first_images_seconds")
-    facts = clock.seconds | {
-        "backend": backend,
-        "device": keras_device.device_name(),
-        "jit_compile": bool(model.jit_compile),
-        "flags": keras_device.flags(),
-        "num_parameters": network.count_params(),
-    }
+    facts = clock.seconds | keras_device.model_facts(model)
     return run, facts
 
 

@@ -3,70 +3,37 @@
 import math
 import time
 
-from harness.worker import Clock, peak_process_bytes, serve
+from harness.worker import Clock, serve, speed
 
-from contestants import keras_device
+from contestants import keras_data, keras_device
 
 
 def make(settings):
     """Builds, compiles and takes the first step; see `training.py`."""
     clock = Clock(settings["started"])
-    backend = keras_device.prepare()
+    keras_device.prepare()
     import keras
 
-    from keras_unet_diffusion import DiffusionModel, UNet
+    import keras_unet_diffusion  # noqa: F401  Is counted as importing.
 
     clock.mark("import_seconds")
-    keras.utils.set_random_seed(0)
-    policy = settings["dtype"]
-    if policy != "float32":
-        policy = f"mixed_{policy}"
     with keras_device.data_parallel(settings["devices"]):
-        network = UNet.from_preset(
-            settings["preset"], dtype=policy, **settings["overrides"]
-        )
-        # Clips gradients and keeps an average of the weights by default.
-        model = DiffusionModel(network, seed=0)
+        model = keras_device.make_model(settings)
         model.compile(
             keras.optimizers.AdamW(settings["learning_rate"]),
             steps_per_execution=settings["steps_per_execution"],
             jit_compile=keras_device.jit_compile(settings["jit_compile"]),
         )
-    dataset = make_dataset(settings, network)
+    dataset = keras_data.image_batches(
+        settings["data"],
+        model.network.input["noisy_images"].shape[1:],
+        settings["batch_size"],
+        settings["data_dir"],
+    )
     clock.mark("build_seconds")
     trainer = KerasTraining(model, dataset, settings)
-    facts = trainer.first_step(clock)
-    facts |= {
-        "backend": backend,
-        "device": keras_device.device_name(),
-        "jit_compile": bool(model.jit_compile),
-        "flags": keras_device.flags(),
-        "num_parameters": network.count_params(),
-    }
+    facts = trainer.first_step(clock) | keras_device.model_facts(model)
     return trainer.run, facts
-
-
-def make_dataset(settings, network):
-    """One batch of random images again and again, or a source of images."""
-    import numpy as np
-    import tensorflow as tf
-
-    from keras_unet_diffusion.data import image_dataset
-
-    height, width, channels = network.input["noisy_images"].shape[1:]
-    if settings["data"] != "synthetic":
-        return image_dataset(
-            settings["data"],
-            image_size=height,
-            image_channels=channels,
-            batch_size=settings["batch_size"],
-            data_dir=settings["data_dir"],
-            flip=True,
-            repeat=True,
-        )
-    shape = (settings["batch_size"], height, width, channels)
-    images = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
-    return tf.data.Dataset.from_tensors(images).repeat().prefetch(2)
 
 
 class KerasTraining:
@@ -121,14 +88,14 @@ class KerasTraining:
         start = time.perf_counter()
         losses = self._fit(num_steps, every_loss)
         seconds = time.perf_counter() - start
-        answer = {
-            "seconds": seconds,
-            "images_per_second": num_steps * self.batch_size / seconds,
+        answer = speed(
+            num_steps * self.batch_size,
+            seconds,
+            keras_device.peak_device_bytes(),
+        ) | {
             "loss": losses[-1],
             "skipped_steps": self._num_skipped() - skipped,
             "weights_are_finite": self._weights_are_finite(),
-            "peak_device_bytes": keras_device.peak_device_bytes(),
-            "peak_process_bytes": peak_process_bytes(),
         }
         return answer | ({"losses": losses} if every_loss else {})
 

@@ -128,7 +128,9 @@ def _environment(changes):
     return environment
 
 
-def run_contest(starts, requests, num_rounds, deadline, on_round=None):
+def run_contest(
+    starts, requests, num_rounds, deadline, on_round=None, describe=None
+):
     """Starts contestants one after another, then lets them run in turns.
 
     All stay alive between their turns, so that nothing is compiled twice, and
@@ -140,6 +142,8 @@ def run_contest(starts, requests, num_rounds, deadline, on_round=None):
         num_rounds: int >= 1.
         deadline: float, of `time.monotonic()`; no round begins after it.
         on_round: function of the rows, called after each round.
+        describe: function of an answer to what is said of it after its turn,
+            str; None for no more than that it came.
 
     Returns:
         dict from names to rows: `facts` of the start and `runs` (dict from
@@ -173,8 +177,8 @@ def run_contest(starts, requests, num_rounds, deadline, on_round=None):
                 for key, request in requests.items():
                     answer = workers[name].ask(**request)
                     rows[name]["runs"][key].append(answer)
-                    speed = answer.get("images_per_second", 0.0)
-                    _tell(f"{name}, {key}: {speed:,.1f} images/s")
+                    said = describe(answer) if describe else "done"
+                    _tell(f"{name}, {key}: {said}")
             except Failed as failure:
                 _tell(f"{name}: {failure}")
                 rows[name]["error"] = str(failure)

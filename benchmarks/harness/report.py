@@ -118,6 +118,27 @@ def _strict(value):
     return value
 
 
-def gibibytes(num_bytes):
-    """Bytes in GiB as text, None for None."""
-    return None if num_bytes is None else f"{num_bytes / 2**30:.2f}"
+def shown(value, pattern):
+    """A number as a cell by a pattern of `format`; None for None."""
+    return None if value is None else format(value, pattern)
+
+
+def median_of(values, pattern):
+    """The median of a `spread` as a cell; None for None."""
+    return None if values is None else format(values["median"], pattern)
+
+
+def least_and_most(values, pattern):
+    """The ends of a `spread` as one cell; None for None."""
+    if values is None:
+        return None
+    return f"{format(values['min'], pattern)}, {format(values['max'], pattern)}"
+
+
+def peak_gibibytes(answer):
+    """The most memory that an answer tells of as a cell, in GiB.
+
+    That of the device; of the process where the device counts none.
+    """
+    peak = answer.get("peak_device_bytes") or answer.get("peak_process_bytes")
+    return None if peak is None else f"{peak / 2**30:.2f}"

@@ -64,6 +64,22 @@ def serve(make):
         answer(**run(**json.loads(line)))
 
 
+def speed(num_images, seconds, peak_device_bytes):
+    """What each turn tells first, a dict.
+
+    Args:
+        num_images: int, trained on or made in the turn.
+        seconds: float, that it took.
+        peak_device_bytes: int, or None on a CPU.
+    """
+    return {
+        "seconds": seconds,
+        "images_per_second": num_images / seconds,
+        "peak_device_bytes": peak_device_bytes,
+        "peak_process_bytes": peak_process_bytes(),
+    }
+
+
 def peak_process_bytes():
     """The most memory that this process had in use, int; None if unknown."""
     if not os.path.exists("/proc/self/status"):

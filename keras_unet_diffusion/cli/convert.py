@@ -11,11 +11,8 @@ from keras_unet_diffusion.cli.command import (
     check_place,
     run_command,
 )
-from keras_unet_diffusion.cli.train_flags import (
-    FLAG_FILE,
-    PREDICTIONS,
-    SCHEDULES,
-)
+from keras_unet_diffusion.cli.process_choices import PREDICTIONS, SCHEDULES
+from keras_unet_diffusion.cli.train_flag_file import FLAG_FILE
 from keras_unet_diffusion.diffusion import (
     CosineSchedule,
     DiffusionProcess,

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import keras
 
+from keras_unet_diffusion.backends import (
+    compute_deterministically,
+    keep_compiled,
+)
 from keras_unet_diffusion.cli.command import check_place, run_command
 from keras_unet_diffusion.cli.processor import advise_on_dtype
 from keras_unet_diffusion.cli.train_callbacks import (
@@ -14,12 +18,12 @@ from keras_unet_diffusion.cli.train_callbacks import (
 )
 from keras_unet_diffusion.cli.train_checks import check_flags
 from keras_unet_diffusion.cli.train_data import RunData
-from keras_unet_diffusion.cli.train_flags import (
+from keras_unet_diffusion.cli.train_flag_file import (
     check_same_flags,
-    define_flags,
     read_flags,
     write_flags,
 )
+from keras_unet_diffusion.cli.train_flags import define_flags
 from keras_unet_diffusion.cli.train_model import (
     build_model,
     build_network,
@@ -67,8 +71,19 @@ def train(values):
         print(f"{workdir} already holds {newest} steps; nothing is left to do.")
         _print_next_commands(workdir)
         return
+    _prepare_backend(values)
     with devices_scope(values.num_devices):
         _train_from(values, *_newest(workdir, before))
+
+
+def _prepare_backend(values):
+    """What must be said before the first computation."""
+    if values.deterministic:
+        compute_deterministically()
+    if values.compilation_cache:
+        folder = keep_compiled(values.compilation_cache)
+        if folder:
+            print(f"What is compiled is kept in {folder}.")
 
 
 def _newest(workdir, before):

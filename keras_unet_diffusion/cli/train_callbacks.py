@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from keras_unet_diffusion.cli.train_flags import MAY_CHANGE
+from keras_unet_diffusion.cli.train_flag_file import MAY_CHANGE
 from keras_unet_diffusion.training import (
     ImagesPerSecond,
     LogScalars,

@@ -2,7 +2,7 @@
 
 import math
 
-from keras_unet_diffusion.cli.train_flags import SCHEDULES
+from keras_unet_diffusion.cli.process_choices import SCHEDULES
 from keras_unet_diffusion.presets import PRESETS
 
 

@@ -1,63 +1,17 @@
-"""The flags of the command that trains, and the file that keeps them."""
+"""The flags of the command that trains."""
 
 from absl import flags
 
-from keras_unet_diffusion import diffusion
-from keras_unet_diffusion.cli.command import parse_flags
-from keras_unet_diffusion.files import written_whole
+from keras_unet_diffusion.cli.process_choices import (
+    PREDICTIONS,
+    SCHEDULES,
+    TIMES,
+    WEIGHTINGS,
+)
 from keras_unet_diffusion.presets import PRESETS
 from keras_unet_diffusion.samplers import SAMPLER_NAMES
 
-FLAG_FILE = "train.flags"
-SCHEDULES = {
-    "linear": diffusion.LinearSchedule,
-    "scaled_linear": diffusion.ScaledLinearSchedule,
-    "cosine": diffusion.CosineSchedule,
-    "sigmoid": diffusion.SigmoidSchedule,
-    "sigmoid_beta": diffusion.SigmoidBetaSchedule,
-    "continuous_cosine": diffusion.ContinuousCosineSchedule,
-    "vp": diffusion.VPSchedule,
-    "ve": diffusion.VESchedule,
-    "edm": diffusion.EDMSchedule,
-    "flow": diffusion.FlowSchedule,
-}
-PREDICTIONS = {
-    "noise": diffusion.NoisePrediction,
-    "image": diffusion.ImagePrediction,
-    "velocity": diffusion.VelocityPrediction,
-    "flow": diffusion.FlowPrediction,
-    "edm": diffusion.EDMPrediction,
-    "score": diffusion.ScorePrediction,
-}
-WEIGHTINGS = {
-    "uniform": diffusion.UniformWeighting,
-    "min_snr": diffusion.MinSNRWeighting,
-    "soft_min_snr": diffusion.SoftMinSNRWeighting,
-    "p2": diffusion.P2Weighting,
-    "edm": diffusion.EDMWeighting,
-    "sigmoid": diffusion.SigmoidWeighting,
-}
-TIMES = {
-    "uniform": diffusion.UniformTimes,
-    "stratified": diffusion.StratifiedTimes,
-    "log_normal": diffusion.LogNormalTimes,
-    "logit_normal": diffusion.LogitNormalTimes,
-    "log_uniform": diffusion.LogUniformTimes,
-}
 JIT_COMPILE = {"auto": "auto", "true": True, "false": False}
-# A run may go on under another value of these.
-MAY_CHANGE = (
-    "workdir",
-    "train_steps",
-    "num_devices",
-    "keep_checkpoints",
-    "max_skipped_steps",
-    "profile_batches",
-    "flagfile",
-    "help",
-    "h",
-    "undefok",
-)
 
 
 def define_flags(values):
@@ -68,71 +22,8 @@ def define_flags(values):
     )
     _define_data_flags(to)
     _define_network_flags(to)
-    flags.DEFINE_enum(
-        "schedule", "cosine", list(SCHEDULES), "Noise schedule.", **to
-    )
-    flags.DEFINE_integer(
-        "schedule_base_size",
-        None,
-        "Pixels of the images that a schedule in continuous time was made "
-        "for; larger ones get more noise.",
-        **to,
-    )
-    flags.DEFINE_bool(
-        "zero_terminal_snr",
-        False,
-        "Rescale the schedule's steps so that the last is noise alone.",
-        **to,
-    )
-    flags.DEFINE_enum(
-        "prediction", "velocity", list(PREDICTIONS), "Prediction type.", **to
-    )
-    flags.DEFINE_enum(
-        "weighting", "uniform", list(WEIGHTINGS), "Loss weights.", **to
-    )
-    flags.DEFINE_enum(
-        "times", "uniform", list(TIMES), "Where training draws times.", **to
-    )
-    flags.DEFINE_bool(
-        "learned_variance",
-        False,
-        "Also learn the variance of the steps, by the hybrid bound.",
-        **to,
-    )
-    flags.DEFINE_bool(
-        "self_conditioning",
-        False,
-        "Show the network its own last estimate.",
-        **to,
-    )
-    flags.DEFINE_float(
-        "label_dropout",
-        0.0,
-        "Share of labels left out, for classifier-free guidance; 0.1 is usual.",
-        **to,
-    )
-    flags.DEFINE_float(
-        "offset_noise", 0.0, "Deviation of noise on whole channels.", **to
-    )
-    flags.DEFINE_float(
-        "augment",
-        0.0,
-        "How likely each kind of change to an image is, of which the network "
-        "is told; 0.12 is usual, 0 for none.",
-        **to,
-    )
-    flags.DEFINE_bool(
-        "time_resampling",
-        False,
-        "Draw steps by their past losses; for --learned_variance.",
-        **to,
-    )
-    flags.DEFINE_bool(
-        "learned_uncertainty",
-        False,
-        "Divide the loss by what is to be expected at each noise level.",
-        **to,
-    )
+    _define_process_flags(to)
+    _define_objective_flags(to)
     _define_training_flags(to)
 
 
@@ -205,6 +96,77 @@ def _define_network_flags(to):
     )
 
 
+def _define_process_flags(to):
+    flags.DEFINE_enum(
+        "schedule", "cosine", list(SCHEDULES), "Noise schedule.", **to
+    )
+    flags.DEFINE_integer(
+        "schedule_base_size",
+        None,
+        "Pixels of the images that a schedule in continuous time was made "
+        "for; larger ones get more noise.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "zero_terminal_snr",
+        False,
+        "Rescale the schedule's steps so that the last is noise alone.",
+        **to,
+    )
+    flags.DEFINE_enum(
+        "prediction", "velocity", list(PREDICTIONS), "Prediction type.", **to
+    )
+    flags.DEFINE_enum(
+        "weighting", "uniform", list(WEIGHTINGS), "Loss weights.", **to
+    )
+    flags.DEFINE_enum(
+        "times", "uniform", list(TIMES), "Where training draws times.", **to
+    )
+
+
+def _define_objective_flags(to):
+    flags.DEFINE_bool(
+        "learned_variance",
+        False,
+        "Also learn the variance of the steps, by the hybrid bound.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "self_conditioning",
+        False,
+        "Show the network its own last estimate.",
+        **to,
+    )
+    flags.DEFINE_float(
+        "label_dropout",
+        0.0,
+        "Share of labels left out, for classifier-free guidance; 0.1 is usual.",
+        **to,
+    )
+    flags.DEFINE_float(
+        "offset_noise", 0.0, "Deviation of noise on whole channels.", **to
+    )
+    flags.DEFINE_float(
+        "augment",
+        0.0,
+        "How likely each kind of change to an image is, of which the network "
+        "is told; 0.12 is usual, 0 for none.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "time_resampling",
+        False,
+        "Draw steps by their past losses; for --learned_variance.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "learned_uncertainty",
+        False,
+        "Divide the loss by what is to be expected at each noise level.",
+        **to,
+    )
+
+
 def _define_training_flags(to):
     flags.DEFINE_integer("batch_size", 32, "Images per step.", **to)
     flags.DEFINE_integer("train_steps", 1000, "Steps in all.", **to)
@@ -246,6 +208,20 @@ def _define_training_flags(to):
         **to,
     )
     flags.DEFINE_integer("seed", 0, "Of weights, data and noise.", **to)
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "Take only kernels that always compute the same: on a GPU slower, and "
+        "what a run needs there to go on bit for bit.",
+        **to,
+    )
+    flags.DEFINE_string(
+        "compilation_cache",
+        "~/.cache/keras_unet_diffusion",
+        "Folder for what XLA compiles for GPUs on JAX, so that it is compiled "
+        "once; empty for none.",
+        **to,
+    )
     flags.DEFINE_integer(
         "sample_epochs", 5, "Epochs between two sample grids.", **to
     )
@@ -317,49 +293,3 @@ def _define_optimizer_flags(to):
         "with each checkpoint, of which any other can be made later.",
         **to,
     )
-
-
-def write_flags(workdir, values):
-    """Writes all flags to `train.flags`, which --flagfile reads."""
-    lines = values.flags_into_string().splitlines()
-    lines = [line for line in lines if line != "--nohelp"]
-    with written_whole(workdir / FLAG_FILE) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-
-
-def read_flags(workdir):
-    """Returns the flags of the run in a work directory, None if none is."""
-    flag_file = workdir / FLAG_FILE
-    if not flag_file.exists():
-        return None
-    try:
-        return parse_flags(define_flags, ["", f"--flagfile={flag_file}"])
-    except flags.Error as error:
-        raise ValueError(
-            "The flags of the run in the work directory cannot be read. "
-            f"Received: {flag_file} ({error}). Choose another --workdir."
-        ) from None
-
-
-def check_same_flags(workdir, before, values):
-    """Raises a `ValueError` if a run would go on with other flags."""
-    changed = [
-        f"--{name} {before[name].value} -> {values[name].value}"
-        for name in values
-        if name not in MAY_CHANGE and before[name].value != values[name].value
-    ]
-    if (
-        values.learning_rate_schedule == "cosine"
-        and before.train_steps != values.train_steps
-    ):
-        # The learning rate has its way to the last step.
-        changed.append(
-            f"--train_steps {before.train_steps} -> {values.train_steps} under "
-            "a cosine schedule"
-        )
-    if changed:
-        raise ValueError(
-            "The work directory holds a run with other flags. Received: "
-            f"--workdir={workdir} with {', '.join(changed)}. Choose another "
-            f"--workdir, or pass its flags: --flagfile={workdir / FLAG_FILE}."
-        )

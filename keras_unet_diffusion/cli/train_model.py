@@ -2,13 +2,13 @@
 
 import keras
 
-from keras_unet_diffusion.cli.train_flags import (
-    JIT_COMPILE,
+from keras_unet_diffusion.cli.process_choices import (
     PREDICTIONS,
     SCHEDULES,
     TIMES,
     WEIGHTINGS,
 )
+from keras_unet_diffusion.cli.train_flags import JIT_COMPILE
 from keras_unet_diffusion.diffusion import (
     DiffusionProcess,
     FlowSchedule,

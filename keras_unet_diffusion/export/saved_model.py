@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from keras_unet_diffusion import noise as random_numbers
 from keras_unet_diffusion.files import written_whole
-from keras_unet_diffusion.generation import LOOP_DTYPE, sampling_loop
 from keras_unet_diffusion.generation_request import Task
 from keras_unet_diffusion.guidance import ClassifierFreeGuidance
 from keras_unet_diffusion.network_calls import (
@@ -18,6 +17,7 @@ from keras_unet_diffusion.network_calls import (
     takes_labels,
 )
 from keras_unet_diffusion.samplers import Path, start
+from keras_unet_diffusion.sampling_loop import LOOP_DTYPE, sampling_loop
 
 LOW_RESOLUTION = "low_resolution_images"
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_unet_diffusion.layers.dropping import drop
 from keras_unet_diffusion.layers.filtering import (
     BOX,
     FilteredDownsample,
@@ -207,17 +208,21 @@ class ResidualBlock(keras.layers.Layer):
     def _transform(self, inputs, embedding, seed):
         embedding = ops.silu(embedding)
         hidden = self.resample(ops.silu(self.norm_1(inputs)))
-        hidden = self.conv_1(hidden)
+        # What the convolution adds to each channel is left to the
+        # normalization: it needs no pass over the image for it.
+        kernel, bias = (
+            ops.cast(weight, self.compute_dtype)
+            for weight in (self.conv_1.kernel, self.conv_1.bias)
+        )
+        hidden = self.conv_1.convolution_op(hidden, kernel)
         if self.scale_shift:
-            hidden = self.norm_2(hidden, embedding)
+            hidden = self.norm_2(hidden, embedding, offset=bias)
         else:
-            hidden = hidden + self.injection(embedding)[:, None, None, :]
-            hidden = self.norm_2(hidden)
+            offset = self.injection(embedding) + bias
+            hidden = self.norm_2(hidden, offset=offset)
         hidden = ops.silu(hidden)
         if seed is not None:
-            hidden = keras.random.dropout(
-                hidden, self.dropout, seed=_GivenSeed(seed)
-            )
+            hidden = drop(hidden, self.dropout, seed)
         hidden = self.conv_2(hidden)
         shortcut = self.resample(inputs)
         if self.shortcut is not None:
@@ -243,13 +248,3 @@ class ResidualBlock(keras.layers.Layer):
             "initialization": self.initialization,
             "rematerialize": self.rematerialize,
         }
-
-
-class _GivenSeed(keras.random.SeedGenerator):
-    """Hands out one seed that was drawn before: Keras takes no tensor."""
-
-    def __init__(self, seed):
-        self._seed = seed
-
-    def next(self, ordered=True):
-        return self._seed

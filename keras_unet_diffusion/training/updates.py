@@ -129,7 +129,7 @@ class Updates(keras.layers.Layer):
         *gradients, loss = mean_over_replicas([*gradients, loss])
         is_due = ops.equal(self.part, self.accumulation_steps - 1)
         gradients = self._accumulated(gradients, is_due)
-        norm = ops.sqrt(sum(ops.sum(ops.square(x)) for x in gradients))
+        norm = ops.sqrt(_sum_of_squares(gradients))
         is_finite = ops.logical_and(ops.isfinite(norm), ops.isfinite(loss))
         known = [*variables, *optimizer.variables, *after[1]]
         run_if(
@@ -197,3 +197,12 @@ class Updates(keras.layers.Layer):
         self.updates_since_overflow.assign(ops.where(starts_again, 0, count))
         factor = ops.where(grows, 2.0, ops.where(is_skipped, 0.5, 1.0))
         self.loss_scale.assign(ops.maximum(self.loss_scale * factor, 1.0))
+
+
+def _sum_of_squares(gradients):
+    """Of all their elements, float32 scalar."""
+    large = [x for x in gradients if len(x.shape) > 1]
+    # Hundreds of vectors: as one they take one sum.
+    small = [ops.reshape(x, (-1,)) for x in gradients if len(x.shape) <= 1]
+    together = [ops.concatenate(small)] if small else []
+    return sum(ops.sum(ops.square(x)) for x in large + together)
