@@ -1,9 +1,13 @@
 """What differs between backends, on TensorFlow; test_jax_backend.py has JAX."""
 
+import os
+
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
+from keras_unet_diffusion import backends
 from keras_unet_diffusion.backends import compiled, in_float64, with_pullback
 
 
@@ -61,3 +65,44 @@ def test_a_decorated_function_keeps_its_arguments_and_its_name():
 
     assert sine.__name__ == "sine"
     assert sine(0.5, scale=2.0) == 2 * np.sin(0.5)
+
+
+def test_tensorflow_is_told_to_compute_deterministically(monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        tf.config.experimental, "enable_op_determinism", lambda: told.append(1)
+    )
+    backends.compute_deterministically()
+    assert told == [1]
+
+
+def test_jax_is_told_so_beside_what_it_was_told_before(monkeypatch):
+    monkeypatch.setattr(backends, "is_jax", lambda: True)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    backends.compute_deterministically()
+    assert os.environ["XLA_FLAGS"].split() == [
+        "--xla_force_host_platform_device_count=2",
+        "--xla_gpu_deterministic_ops=true",
+    ]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu"])
+def test_jax_keeps_what_it_compiles_for_a_gpu_alone(
+    device, monkeypatch, tmp_path
+):
+    jax = pytest.importorskip("jax")
+    monkeypatch.setattr(backends, "is_jax", lambda: True)
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told = {}
+    monkeypatch.setattr(jax.config, "update", told.__setitem__)
+    kept = backends.keep_compiled("~/compiled")
+    folder = str(tmp_path / "compiled")
+    assert kept == (folder if device == "gpu" else None)
+    assert told == (
+        {"jax_compilation_cache_dir": folder} if device == "gpu" else {}
+    )
+
+
+def test_tensorflow_keeps_nothing_that_it_compiles(tmp_path):
+    assert backends.keep_compiled(tmp_path) is None

@@ -50,7 +50,10 @@ def test_an_image_does_not_depend_on_the_batch(small_model, sampler):
     assert np.abs(images[0] - images[1]).max() > 0.1
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+# "ddpm" draws noise in its steps too.
+@pytest.mark.parametrize(
+    "sampler", [pytest.param("ddim", marks=pytest.mark.slow), "ddpm"]
+)
 def test_xla_generates_the_same_images(small_model, sampler):
     images = [
         ImageGenerator(
