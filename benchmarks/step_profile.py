@@ -8,15 +8,21 @@ summed by what they compute; `kernels` in the JSON holds each by name. The last
 row is what a step takes longer, without the profiler, than all its kernels.
 """
 
-import argparse
 import collections
-import json
 import re
 import tempfile
 import time
 from pathlib import Path
 
-from harness.report import context, print_table, save, spread
+from harness.flags import (
+    add_execution_flags,
+    add_training_flags,
+    batch_sizes,
+    check_steps,
+    make_parser,
+)
+from harness.report import spread
+from harness.run import Run
 
 # The first that is found in a kernel's name or operation; what XLA fused is
 # named by what the fusion ends in.
@@ -32,27 +38,22 @@ KINDS = {
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser = make_parser(__doc__)
+    add_execution_flags(parser)
+    add_training_flags(
+        parser, steps=50, steps_help="of a round", steps_per_execution=10
     )
     add = parser.add_argument
-    add("--preset", default="ddpm_cifar10")
-    add("--batch_size", type=int, default=256)
-    add("--dtype", default="bfloat16", help="bfloat16, float16, float32")
     add("--rounds", type=int, default=3, help="of --steps, for the speed")
-    add("--steps", type=int, default=50, help="of a round")
-    add("--profiled_steps", type=int, default=10)
-    add("--steps_per_execution", type=int, default=10)
-    add("--jit_compile", default="auto", choices=("auto", "true", "false"))
-    add("--learning_rate", type=float, default=2e-4)
-    add(
-        "--overrides",
-        type=json.loads,
-        default={},
-        help="arguments other than the preset's, JSON",
-    )
-    add("--out", help="file for the results, JSON")
-    return parser.parse_args(arguments)
+    add("--executions", type=int, default=1, help="to profile")
+    values = parser.parse_args(arguments)
+    check_steps(parser, values)
+    if len(batch_sizes(values)) > 1:
+        parser.error(
+            "One program is profiled at a time. Received: --batch_size="
+            f"{values.batch_size}. Pass one."
+        )
+    return values
 
 
 def main(arguments=None):
@@ -60,27 +61,33 @@ def main(arguments=None):
     values = parse(arguments)
     from contestants import keras_training
 
-    settings = vars(values) | {
-        "started": time.time(),
-        "data": "synthetic",
-        "data_dir": None,
-        "devices": 1,
-    }
-    run, facts = keras_training.make(settings)
-    runs = [run(num_steps=values.steps) for _ in range(values.rounds)]
-    results = context() | {"settings": vars(values), "facts": facts}
-    results["runs"] = runs
+    (batch_size,) = batch_sizes(values)
+    run = Run("step_profile", values)
+    train, facts = keras_training.make(
+        vars(values)
+        | {
+            "batch_size": batch_size,
+            "started": time.time(),
+            "data": "synthetic",
+            "data_dir": None,
+            "devices": 1,
+        }
+    )
+    runs = [train(num_steps=values.steps) for _ in range(values.rounds)]
     speed = spread([x["images_per_second"] for x in runs])
-    results["images_per_second"] = speed
-    results["kernels"] = profiled(run, values)
-    results["rows"] = by_kind(results, values.batch_size / speed["median"])
+    run.results |= {
+        "facts": facts,
+        "runs": runs,
+        "images_per_second": speed,
+        "kernels": profiled(train, values),
+    }
+    step_seconds = batch_size / speed["median"]
+    run.add_rows(by_kind(run.results["kernels"], step_seconds))
     print(f"{speed['median']:,.0f} images/s, {facts['backend']}")
-    print_table(("kind", "ms a step", "share"), map(table_row, results["rows"]))
-    save(results, values.out)
-    return results
+    return run.finish(("kind", "ms a step", "share"), table_row)
 
 
-def profiled(run, values):
+def profiled(train, values):
     """Runs steps under the profiler; what the device computed in them.
 
     Returns:
@@ -90,11 +97,12 @@ def profiled(run, values):
     with tempfile.TemporaryDirectory(prefix="step_profile_") as folder:
         start, stop = profiler()
         start(folder)
-        run(num_steps=values.profiled_steps)
+        # It takes an execution of steps before those that it times.
+        train(num_steps=values.executions * values.steps_per_execution)
         stop()
         (path,) = Path(folder).rglob("*.xplane.pb")
-        # `run` takes an execution of steps before those that it times.
-        return kernels(path, values.profiled_steps + values.steps_per_execution)
+        num_steps = (1 + values.executions) * values.steps_per_execution
+        return kernels(path, num_steps)
 
 
 def profiler():
@@ -144,10 +152,10 @@ def kernels(path, num_steps):
     ]
 
 
-def by_kind(results, step_seconds):
+def by_kind(kernels, step_seconds):
     """Sums kernels by `KINDS`; adds what a step takes beside them."""
     sums = dict.fromkeys(KINDS, 0.0)
-    for kernel in results["kernels"]:
+    for kernel in kernels:
         operation = kernel["operation"]
         # Those that were sent together bear the name of their bundle.
         if operation.startswith("command_buffer"):

@@ -16,6 +16,7 @@ import cpu_step  # noqa: E402
 import first_step  # noqa: E402
 import input_pipeline  # noqa: E402
 import sampling  # noqa: E402
+import step_profile  # noqa: E402
 import training  # noqa: E402
 from contestants.keras_training import LossReader  # noqa: E402
 
@@ -192,3 +193,36 @@ def test_the_input_pipeline_is_measured(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
     saved = json.loads((tmp_path / "out.json").read_text())
     assert saved["rows"] == results["rows"]
+
+
+def test_kernels_are_summed_by_what_they_compute():
+    def kernel(name, milliseconds, operation=""):
+        seconds = milliseconds / 1000
+        return {"name": name, "operation": operation, "seconds": seconds}
+
+    rows = step_profile.by_kind(
+        [
+            kernel("sm90_xmma_fprop_implicit_gemm_bf16", 8, "cudnn-conv.1"),
+            kernel("nvjet_sm90_128x128", 4, "command_buffer_7"),
+            # What it ends in counts, not that it converts numbers.
+            kernel("input_convert_reduce_fusion_3", 2),
+            kernel("loop_convert_fusion", 1),
+            kernel("MemcpyD2D", 0.5),
+        ],
+        step_seconds=0.02,
+    )
+    cells = [step_profile.table_row(row) for row in rows]
+    assert cells == [
+        ("convolution", "8.00", "40.0%"),
+        ("matrix product", "4.00", "20.0%"),
+        ("sums (normalization, gradients)", "2.00", "10.0%"),
+        ("moving and transposing", "0.50", "2.5%"),
+        ("other arithmetic", "1.00", "5.0%"),
+        ("waiting", "4.50", "22.5%"),
+    ]
+
+
+def test_a_profile_is_of_one_batch_size(capsys):
+    with pytest.raises(SystemExit):
+        step_profile.parse(["--batch_size=128,256"])
+    assert "--batch_size=128,256. Pass one." in capsys.readouterr().err
