@@ -42,6 +42,19 @@ setup(
         "tensorflow-datasets>=4.9.9",
     ],
     extras_require={
+        "examples": [
+            "onnxruntime>=1.20",
+            "prometheus-client>=0.21",
+            "starlette>=0.45",
+            "uvicorn>=0.34",
+        ],
+        # What a whole export needs besides: int8 weights, ONNX files.
+        "export": [
+            "ai-edge-quantizer>=0.10",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "tf2onnx>=1.17",
+        ],
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "jax": ["jax>=0.10"],
         # Other libraries to check against; the tests pass without them.

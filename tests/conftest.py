@@ -63,6 +63,24 @@ def without_values():
         keras.utils.clear_session()
 
 
+def first_of_each(rows, kind):
+    """Parameters of a test: by default the first row of each kind alone.
+
+    Args:
+        rows: list of tuples, the values of the parameters.
+        kind: function of those values.
+
+    Returns:
+        List for `pytest.mark.parametrize`; the others are slow.
+    """
+    kinds, parameters = set(), []
+    for row in rows:
+        marks = [pytest.mark.slow] if kind(*row) in kinds else []
+        kinds.add(kind(*row))
+        parameters.append(pytest.param(*row, marks=marks))
+    return parameters
+
+
 def one_block_network(policy="float32"):
     """One residual block between two convolutions: where the trainer and not
     the U-Net is tested, because a U-Net takes ten seconds to trace."""

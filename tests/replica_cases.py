@@ -11,8 +11,10 @@ from pathlib import Path
 
 NUM_DEVICES = int(os.environ.get("NUM_REPLICA_DEVICES", "2"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# LLVM need not optimize programs that run for milliseconds.
 os.environ["XLA_FLAGS"] = (
-    f"--xla_force_host_platform_device_count={NUM_DEVICES}"
+    f"--xla_force_host_platform_device_count={NUM_DEVICES} "
+    "--xla_backend_optimization_level=0"
 )
 
 import keras  # noqa: E402

@@ -65,7 +65,7 @@ def test_the_readmes_five_lines_export_it_with_its_parity_table(
         ("saved_model", "denoise"),
         ("saved_model", "generate ddim"),
         ("saved_model", "generate heun"),
-        ("denoise_float32.tflite", "denoise"),
+        ("litert/float32.tflite", "denoise"),
     ):
         row = by_name[artifact, signature]
         # Two roundings of 9.2e-6 (the fixture's own floor) may add up.

@@ -40,7 +40,7 @@ def test_ci_runs_the_readmes_test_command():
 
 def test_every_file_that_a_page_links_to_exists():
     for page in ROOT.rglob("*.md"):
-        if any(part.startswith(".") for part in page.parts):
+        if any(x.startswith(".") or x == "node_modules" for x in page.parts):
             continue
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page}: {link}"

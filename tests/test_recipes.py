@@ -10,12 +10,14 @@ from keras_unet_diffusion.cli import train
 from keras_unet_diffusion.cli.command import parse_flags
 from keras_unet_diffusion.cli.train_checks import check_flags
 from keras_unet_diffusion.cli.train_flags import define_flags
-from keras_unet_diffusion.training import load_model
+from keras_unet_diffusion.presets import PRESETS
+from keras_unet_diffusion.training import HalfLifeAverage, load_model
 
 RECIPES = sorted(
     (Path(__file__).parents[1] / "train" / "recipes").glob("*.flags")
 )
-# What makes a recipe cheap without making it another: steps and width.
+# What makes a recipe cheap without making it another: steps and width, and
+# one block at each level, see below.
 CHEAPER = {
     "cifar10_ddpm": [
         "--batch_size=2",
@@ -92,7 +94,12 @@ def test_a_recipe_parses_and_its_numbers_fit_together(path):
 
 @pytest.mark.usefixtures("cheap_runs", "untraced")
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_trains_two_steps_as_it_says(path, tmp_path, capsys):
+def test_a_recipe_trains_two_steps_as_it_says(
+    path, monkeypatch, tmp_path, capsys
+):
+    values = _recipe(path)
+    shallow = PRESETS[values.preset] | {"num_residual_blocks": 1}
+    monkeypatch.setitem(PRESETS, values.preset, shallow)
     _write_cifar10(tmp_path / "data")
     workdir = tmp_path / "run"
     status = train.main(
@@ -105,12 +112,17 @@ def test_a_recipe_trains_two_steps_as_it_says(path, tmp_path, capsys):
         ]
     )
     assert status == 0, capsys.readouterr().err
-    values = _recipe(path)
     model = load_model(workdir)
     assert model.optimizer.iterations == 2
     assert model.network.dtype_policy.name == values.dtype_policy
-    assert model.network.num_classes == (values.num_classes or None)
-    assert model.averages[0].decay == values.ema_decay
+    # Unless told otherwise, those of the set.
+    num_classes = 10 if values.num_classes is None else values.num_classes
+    assert model.network.num_classes == (num_classes or None)
+    (average,) = model.averages
+    if values.half_life_images is None:
+        assert average.decay == values.ema_decay
+    else:
+        assert average == HalfLifeAverage(values.half_life_images)
     assert model.clip_norm == values.clip_norm
     for part, flag in (
         (model.process.schedule, values.schedule),

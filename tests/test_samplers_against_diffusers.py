@@ -245,8 +245,18 @@ def check(pair, spacing, kinds, monkeypatch, steps=STEPS):
             np.testing.assert_allclose(images, expected, atol=atol)
 
 
-@pytest.mark.parametrize("spacing", GRIDS)
-@pytest.mark.parametrize("pair", PAIRS | NOISY_PAIRS)
+# By default each sampler on one of the grids in turn; test_golden_samples.py
+# has the usual ones on all three.
+@pytest.mark.parametrize(
+    "pair, spacing",
+    [
+        pytest.param(
+            pair, spacing, marks=[] if i % 3 == j else [pytest.mark.slow]
+        )
+        for i, pair in enumerate(PAIRS | NOISY_PAIRS)
+        for j, spacing in enumerate(GRIDS)
+    ],
+)
 def test_all_steps_are_those_of_diffusers(pair, spacing, double):
     kinds = list(PREDICTIONS)
     if pair == "euler_ancestral":

@@ -1,6 +1,7 @@
 """The command that exports: `kud-export`, `python -m export`."""
 
 import sys
+from pathlib import Path
 
 from absl import flags
 
@@ -14,14 +15,18 @@ from keras_unet_diffusion.export import (
     SAMPLERS,
     export_model,
     format_parity_table,
+    missing_packages,
 )
+from keras_unet_diffusion.export.manifest import MANIFEST_FILE, file_sha256
 from keras_unet_diffusion.files import check_new_folder
 from keras_unet_diffusion.samplers import SAMPLER_NAMES
 
 DESCRIPTION = """Writes a trained model as files for other applications.
 
-A SavedModel for TensorFlow, and LiteRT files for phones and devices. Each is
-loaded back in another process and compared with the Keras model.
+A SavedModel for TensorFlow, LiteRT files for phones, devices and browsers, ONNX
+files where tf2onnx and onnxruntime are installed, the weights alone, a card and
+a manifest. Each is loaded back in another process and compared with the Keras
+model.
 """
 
 
@@ -42,6 +47,9 @@ def define_flags(values):
     flags.DEFINE_integer(
         "image_size", None, "Pixels, for a network of any size.", **to
     )
+    flags.DEFINE_bool(
+        "xla", False, "XLA compiles the SavedModel where it is loaded.", **to
+    )
 
 
 def export(values):
@@ -55,9 +63,19 @@ def export(values):
         values.out,
         samplers=values.sampler,
         image_size=values.image_size,
+        xla=values.xla,
     )
     print(format_parity_table(rows))
-    print(f"The artifacts are in {values.out}.")
+    for what, packages in missing_packages().items():
+        print(
+            f"Left out: {what}, for want of {' and '.join(packages)}. To have "
+            "it, pip install 'keras_unet_diffusion[export]' and export again."
+        )
+    manifest = Path(values.out, MANIFEST_FILE)
+    print(
+        f"The artifacts are in {values.out}. SHA-256 of {MANIFEST_FILE}: "
+        f"{file_sha256(manifest)}"
+    )
 
 
 def main(argv=None):

@@ -1,58 +1,88 @@
 """One call that writes all artifacts of a model and proves them."""
 
-import functools
-import json
-from pathlib import Path
+import importlib.util
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_unet_diffusion.backends import is_jax
-from keras_unet_diffusion.export.litert import PRECISIONS, write_litert
+from keras_unet_diffusion.export.card import SAMPLES_FILE, write_card
+from keras_unet_diffusion.export.file_tensors import (
+    litert_tensors,
+    onnx_tensors,
+)
+from keras_unet_diffusion.export.litert import write_litert_models
+from keras_unet_diffusion.export.manifest import (
+    describe_model,
+    describe_signature,
+    write_json,
+    write_manifest,
+)
 from keras_unet_diffusion.export.network import rebuild_in_float32
-from keras_unet_diffusion.export.parity import (
-    FLOAT32_TOLERANCE,
-    compare,
-    denoise_cases,
-    expected_images,
-    expected_prediction,
-    float32_rounding,
-    generate_cases,
-    run_elsewhere,
-)
-from keras_unet_diffusion.export.saved_model import (
-    LOW_RESOLUTION,
-    write_saved_model,
-)
+from keras_unet_diffusion.export.onnx import write_onnx
+from keras_unet_diffusion.export.parity import run_elsewhere
+from keras_unet_diffusion.export.pictures import write_samples
+from keras_unet_diffusion.export.proof import Proof
+from keras_unet_diffusion.export.saved_model import write_saved_model
+from keras_unet_diffusion.export.signatures import SharedNetwork
+from keras_unet_diffusion.export.weights_file import write_weights
 from keras_unet_diffusion.files import check_new_folder, written_whole
 from keras_unet_diffusion.generation import ImageGenerator
-from keras_unet_diffusion.network_calls import has_null_label, takes_labels
+from keras_unet_diffusion.network_calls import network_image_shape
 from keras_unet_diffusion.samplers import make_sampler
 
 # What an application can choose from unless told otherwise.
 SAMPLERS = ("ddim", "ddpm", "dpm_solver_2", "heun")
+# The LiteRT files of one image a call, and those of any number.
+PRECISIONS = ("float32", "float16", "dynamic_int8", "weight_int8")
+DYNAMIC_PRECISIONS = ("float32",)
+# What writes and proves some files, and is not needed for others.
+_PACKAGES = {
+    "onnx": ("tf2onnx", "onnxruntime"),
+    "weight_int8": ("ai_edge_quantizer",),
+}
 
 
-def export_model(model, out, samplers=SAMPLERS, image_size=None):
+def missing_packages():
+    """What is not installed, without which some files are left out.
+
+    Returns:
+        Dict of lists of the names of packages, by "onnx" and "weight_int8";
+        empty if there are all.
+    """
+    find = importlib.util.find_spec
+    missing = {
+        what: [name for name in names if find(name) is None]
+        for what, names in _PACKAGES.items()
+    }
+    return {what: names for what, names in missing.items() if names}
+
+
+def export_model(model, out, samplers=SAMPLERS, image_size=None, xla=False):
     """Writes the files by which other applications use a model.
 
-    `out` then holds `saved_model/`, `litert/denoise_float32.tflite`,
-    `litert/denoise_float16.tflite`, `manifest.json` (shapes, ranges, noise
-    schedule) and `parity.json` (how far each is from Keras, size, time). Each
-    artifact is loaded in another process, where this package cannot be
-    imported, and compared with the Keras model: a float32 artifact that is
-    off by more than 1e-5 of the output's standard deviation fails the export,
-    unless the Keras model itself is about as far from what float64 gives.
-    The averaged weights are exported, in float32.
+    `out` then holds `saved_model/`, `litert/*.tflite`, `onnx/*.onnx` and
+    `weights.safetensors`, and beside them `README.md` (a card with the code
+    that loads them), `samples.png` (the same noise sampled by Keras and by
+    each file), `parity.json` (how far each is from Keras, size, time, memory)
+    and `manifest.json` (shapes, ranges, noise schedule, and size and hash of
+    each file, see `check_artifacts`). What needs packages that are not
+    installed is left out, see `missing_packages`. Each artifact is loaded in
+    another process, where this package cannot be imported, and compared with
+    the Keras model: a float32 artifact that is off by more than 1e-5 of the
+    output's standard deviation fails the export, unless the Keras model
+    itself is about as far from what float64 gives. The averaged weights are
+    exported, in float32.
 
     Args:
         model: a `DiffusionModel`.
         out: folder to write, new or empty; it appears whole or not at all.
-        samplers: what the signature `generate` can choose from: a sequence of
-            names, see `samplers.SAMPLER_NAMES`, or a dict of `Sampler`s.
+        samplers: what the signature `generate` of the SavedModel can choose
+            from: a sequence of names, see `samplers.SAMPLER_NAMES`, or a dict
+            of `Sampler`s.
         image_size: int, height and width in pixels, only for a network of
             any size.
+        xla: bool. Whether XLA compiles the SavedModel's network where it is
+            loaded: faster calls after a first one of seconds or minutes.
 
     Returns:
         List of the rows of the parity table, see `format_parity_table`.
@@ -79,115 +109,85 @@ def export_model(model, out, samplers=SAMPLERS, image_size=None):
     # On the CPU: a GPU may round convolutions to 10 bits (TF32), which would
     # hide what the artifacts themselves do.
     with tf.device("CPU:0"):
-        return _export_on_cpu(model, out, samplers, image_size)
+        return _export_on_cpu(model, out, samplers, image_size, xla)
 
 
-def _export_on_cpu(model, out, samplers, image_size):
+def _export_on_cpu(model, out, samplers, image_size, xla):
     network = rebuild_in_float32(model.ema_network)
     process = model.process
     if not isinstance(samplers, dict):
         samplers = {name: make_sampler(name) for name in samplers}
     generator = ImageGenerator(network, process)
     image_shape = generator.image_shape(image_size)
+    facts = describe_model(network, process, samplers, image_shape)
     with written_whole(out) as folder:
         folder.mkdir()
-        write_saved_model(
-            folder / "saved_model", network, process, samplers, image_shape
+        tensors = _write_artifacts(
+            folder, network, process, samplers, image_shape, xla
         )
-        for precision in PRECISIONS:
-            write_litert(
-                folder / "litert" / f"denoise_{precision}.tflite",
-                network,
-                image_shape,
-                precision,
-            )
-        rows = _parity(folder, generator, samplers, image_shape)
-        manifest = _manifest(network, process, samplers, image_shape)
-        _write_json(folder / "manifest.json", manifest)
-        _write_json(folder / "parity.json", rows)
-    return rows
+        facts["signatures"] = {
+            artifact: {
+                name: describe_signature(*pair, network, process)
+                for name, pair in signatures.items()
+            }
+            for artifact, signatures in tensors.items()
+        }
+        of_generate = facts["signatures"]["saved_model"]["generate"]
+        facts["generate"]["inputs"] = list(of_generate["inputs"])
+        proof = _prove(folder, generator, samplers, image_shape, tensors)
+        write_json(folder / "parity.json", proof.rows)
+        write_samples(folder / SAMPLES_FILE, proof.samples)
+        write_card(folder, facts, proof.rows)
+        write_manifest(folder, facts)
+    return proof.rows
 
 
-def _parity(folder, generator, samplers, image_shape):
-    network = generator.network
-    denoise = denoise_cases(network, generator.process, image_shape)
-    expected = expected_prediction(network, denoise)
-
-    @functools.cache
-    def rounding():
-        return float32_rounding(network, denoise, expected)
-
-    path = folder / "saved_model"
-
-    def saved_model_row(signature, inputs, expected):
-        result = run_elsewhere("saved_model", path, signature, inputs)
-        name = inputs.get("sampler", np.array(b"")).item().decode()
-        return compare(
-            path.name,
-            path,
-            f"{signature} {name}".strip(),
-            result,
-            expected,
-            FLOAT32_TOLERANCE,
-            rounding,
+def _write_artifacts(folder, network, process, samplers, image_shape, xla):
+    """Writes all; returns tensors of their signatures by their paths."""
+    tensors = {
+        "saved_model": write_saved_model(
+            folder / "saved_model",
+            network,
+            process,
+            samplers,
+            image_shape,
+            xla,
         )
-
-    rows = [saved_model_row("denoise", denoise, expected)]
-    for name, sampler in samplers.items():
-        cases = generate_cases(network, image_shape, name)
-        images = expected_images(generator, sampler, cases, image_shape[0])
-        rows.append(saved_model_row("generate", cases, images))
-    for precision in PRECISIONS:
-        path = folder / "litert" / f"denoise_{precision}.tflite"
-        result = run_elsewhere("litert", path, "denoise", denoise)
-        rows.append(
-            compare(
-                path.name,
-                path,
-                "denoise",
-                result,
-                expected,
-                FLOAT32_TOLERANCE if precision == "float32" else None,
-                rounding,
-            )
-        )
-    return rows
-
-
-def _manifest(network, process, samplers, image_shape):
-    """What an application must know to use the artifacts."""
-    serialize = keras.saving.serialize_keras_object
-    inputs = ["num_images", "num_steps", "seed", "sampler"]
-    inputs += ["labels"] * takes_labels(network)
-    inputs += ["guidance_scale"] * has_null_label(network)
-    inputs += [LOW_RESOLUTION] * (LOW_RESOLUTION in network.input)
-    manifest = {
-        "image_shape": image_shape,
-        "pixel_range": [-1, 1],
-        "num_classes": (
-            getattr(network, "num_classes", None)
-            if takes_labels(network)
-            else None
-        ),
-        "prediction": type(process.prediction).__name__,
-        # Twice as many as the images have: learned variances come last.
-        "prediction_channels": network.output_shape[-1],
-        # Its config holds sigma_data, sigma_min and the like.
-        "process": serialize(process),
-        "generate": {
-            "inputs": inputs,
-            # By what name the input `sampler` calls them; their options are
-            # fixed, as are the image size and the noise schedule.
-            "samplers": {name: serialize(x) for name, x in samplers.items()},
-        },
-        "num_timesteps": process.schedule.num_timesteps,
     }
-    if process.schedule.num_timesteps is not None:
-        # At step k: x_t = alpha[k] * image + sigma[k] * noise.
-        manifest["alpha"] = process.schedule.alphas[1:].tolist()
-        manifest["sigma"] = process.schedule.sigmas[1:].tolist()
-    return manifest
+    write_weights(folder / "weights.safetensors", network, process)
+    missing = missing_packages()
+    # Traced once for each batch size, whatever signature calls it.
+    function = tf.function(
+        lambda inputs: network(inputs, training=False), autograph=False
+    )
+    shared = SharedNetwork(network, function)
+    any_size = network_image_shape(network)
+    for precisions, suffix, shape, batch in (
+        (PRECISIONS, "", image_shape, 1),
+        (DYNAMIC_PRECISIONS, "_dynamic", any_size, None),
+    ):
+        paths = {
+            precision: folder / "litert" / f"{precision}{suffix}.tflite"
+            for precision in precisions
+            if precision not in missing
+        }
+        if paths:
+            write_litert_models(paths, shared, process, shape, batch)
+        for path in paths.values():
+            tensors[f"litert/{path.name}"] = litert_tensors(path)
+    if "onnx" not in missing:
+        write_onnx(folder / "onnx", network, process, any_size)
+        for path in sorted((folder / "onnx").glob("*.onnx")):
+            tensors[f"onnx/{path.name}"] = {path.stem: onnx_tensors(path)}
+    return tensors
 
 
-def _write_json(path, content):
-    Path(path).write_text(json.dumps(content, indent=1) + "\n")
+def _prove(folder, generator, samplers, image_shape, tensors):
+    proof = Proof(folder, generator, image_shape, run_elsewhere)
+    proof.prove_saved_model(samplers)
+    for name in tensors:
+        if name.startswith("litert/"):
+            proof.prove_litert(name, name.startswith("litert/float32"))
+    if any(name.startswith("onnx/") for name in tensors):
+        proof.prove_onnx("onnx")
+    return proof

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_unet_diffusion.export.network import rebuild_in_float64
-from keras_unet_diffusion.export.saved_model import (
+from keras_unet_diffusion.export.signatures import (
     LOW_RESOLUTION,
     further_images,
 )
@@ -79,33 +79,35 @@ def generate_cases(
     return cases
 
 
-def run_elsewhere(runner, artifact, signature, inputs):
-    """Calls a signature of an artifact in a process without this package.
+def run_elsewhere(runner, artifact, calls):
+    """Calls signatures of an artifact in a process without this package.
 
     Args:
-        runner: "saved_model" or "litert".
+        runner: "saved_model", "litert" or "onnx".
         artifact: path of the artifact.
-        signature: str.
-        inputs: dict of arrays.
+        calls: list of pairs of a signature, str, and its inputs, a dict of
+            arrays. Of "step" the whole loop is run, from `noise`.
 
     Returns:
-        Dict with `output`, the array that the artifact returned, and
-        `milliseconds` per call.
+        List of dicts with `output`, the array that the artifact returned,
+        `milliseconds` per call and `peak_bytes` of memory of the process.
 
     Raises:
         ValueError: the artifact could not be loaded or run there.
     """
     with tempfile.TemporaryDirectory() as folder:
-        arguments, results = Path(folder, "in.npz"), Path(folder, "out.npz")
-        np.savez(arguments, **inputs)
+        arguments, results = [], []
+        for k, (signature, inputs) in enumerate(calls):
+            given, result = (Path(folder, f"{x}{k}.npz") for x in ("in", "out"))
+            np.savez(given, **inputs)
+            arguments += [signature, given, result]
+            results.append(result)
         done = subprocess.run(
             [
                 sys.executable,
                 RUNNERS / f"run_{runner}.py",
                 artifact,
-                signature,
-                arguments,
-                results,
+                *arguments,
             ],
             capture_output=True,
             text=True,
@@ -119,8 +121,12 @@ def run_elsewhere(runner, artifact, signature, inputs):
                 f"process of its own. Received: {done.stderr[-2000:]}. Check "
                 "that the installed versions are those of setup.py."
             )
-        with np.load(results) as arrays:
-            return {name: arrays[name] for name in arrays}
+        return [_arrays(result) for result in results]
+
+
+def _arrays(path):
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in arrays}
 
 
 def float32_rounding(network, denoise, expected):
@@ -182,6 +188,8 @@ def compare(
         "tolerance_of_spread": tolerance,
         "size_bytes": _size_bytes(Path(artifact)),
         "milliseconds_per_call": float(result["milliseconds"]),
+        # Of the process that ran it, up to the end of this call.
+        "peak_bytes": int(result.get("peak_bytes", 0)) or None,
     }
     is_finite = np.isfinite(result["output"]).all()
     off = row["max_difference_of_spread"]
@@ -230,28 +238,3 @@ def expected_images(generator, sampler, cases, image_size):
     return generator.generate(
         **arguments, sampler=sampler, image_size=image_size
     )
-
-
-def format_parity_table(rows):
-    """Lays the rows of the parity table out as text.
-
-    Args:
-        rows: list of dicts of `compare`.
-
-    Returns:
-        str of several lines.
-    """
-    width = 2 + max(len(row["signature"]) for row in rows)
-    lines = [
-        f"{'artifact':<24}{'signature':<{width}}{'max |diff|':>11}"
-        f"{'mean |diff|':>12}{'of spread':>11}{'MB':>8}{'ms/call':>9}"
-    ]
-    for row in rows:
-        lines.append(
-            f"{row['artifact']:<24}{row['signature']:<{width}}"
-            f"{row['max_difference']:>11.1e}{row['mean_difference']:>12.1e}"
-            f"{row['max_difference_of_spread']:>11.1e}"
-            f"{row['size_bytes'] / 1e6:>8.2f}"
-            f"{row['milliseconds_per_call']:>9.1f}"
-        )
-    return "\n".join(lines)

@@ -5,6 +5,25 @@ import functools
 import tensorflow as tf
 
 from keras_unet_diffusion import noise as random_numbers
+from keras_unet_diffusion.export.checks import (
+    check_steps,
+    checked,
+    generate_checks,
+    network_checks,
+    number_of,
+    step_checks,
+)
+from keras_unet_diffusion.export.signatures import (
+    LOW_RESOLUTION,
+    SharedNetwork,
+    decode_function,
+    denoise_function,
+    encode_function,
+    further_images,
+    named,
+)
+from keras_unet_diffusion.export.step import step_function
+from keras_unet_diffusion.export.step_table import most_steps
 from keras_unet_diffusion.files import written_whole
 from keras_unet_diffusion.generation_request import Task
 from keras_unet_diffusion.guidance import ClassifierFreeGuidance
@@ -12,106 +31,86 @@ from keras_unet_diffusion.network_calls import (
     has_null_label,
     network_function,
     network_image_shape,
-    network_inputs,
     num_labels,
     takes_labels,
 )
 from keras_unet_diffusion.samplers import Path, start
 from keras_unet_diffusion.sampling_loop import LOOP_DTYPE, sampling_loop
 
-LOW_RESOLUTION = "low_resolution_images"
 
+def write_saved_model(path, network, process, samplers, image_shape, xla=False):
+    """Writes a SavedModel with all signatures.
 
-def write_saved_model(path, network, process, samplers, image_shape):
-    """Writes a SavedModel with the signatures `denoise` and `generate`.
-
+    They are `denoise`, `step`, `generate`, `encode_image` and `decode_image`.
     Nothing of this package is needed to load it. Batch sizes are dynamic;
-    each weight is stored once. See `export/README.md` at the top of the
-    repository for the signatures.
+    each weight is stored once, and so is the network's graph, which all
+    signatures call. See `export/README.md` at the top of the repository.
 
     Args:
         path: folder to write; it appears whole or not at all.
         network: a float32 `keras.Model`, see `rebuild_in_float32`.
         process: the `DiffusionProcess` that it was trained with.
         samplers: dict of the `Sampler`s of `generate`, by name.
-        image_shape: `(height, width, channels)` of `generate`; `denoise`
-            takes whatever the network does.
+        image_shape: `(height, width, channels)` of `generate`; the others
+            take whatever the network does.
+        xla: bool. Whether XLA compiles the network where it is loaded, once
+            for each batch size and image size that it is called with.
+
+    Returns:
+        Dict by signature of a pair, inputs and outputs: dicts by name of the
+        shape, None where dynamic, and the name of the dtype.
     """
     module = tf.Module()
     # Only the variables, not the Keras network: it would bring them again.
     module.network_weights = [weight.value for weight in network.weights]
     batch_shape = (None, *network_image_shape(network))
-    module.denoise = denoise_function(network, batch_shape)
-    module.generate = _generate_function(
-        network, process, samplers, image_shape
-    )
-    signatures = {"denoise": module.denoise, "generate": module.generate}
+    function = network_function(network, xla)
+    shared = SharedNetwork(network, function)
+    upper_label = num_labels(network)
+    most = most_steps(process.schedule)
+
+    def check_denoise(given):
+        return network_checks(given, "noisy_images", network, upper_label)
+
+    def check_step(given):
+        checks = network_checks(given, "x_t", network, upper_label)
+        return checks + step_checks(given, most)
+
+    signatures = {
+        "denoise": checked(
+            denoise_function(shared, batch_shape), check_denoise
+        ),
+        "step": checked(
+            step_function(shared, process, batch_shape, as_bits=False),
+            check_step,
+        ),
+        "generate": _generate_function(
+            network, process, samplers, image_shape, function
+        ),
+        "encode_image": encode_function(image_shape[-1]),
+        "decode_image": decode_function(image_shape[-1]),
+    }
+    for name, signature in signatures.items():
+        setattr(module, name, signature)
     with written_whole(path) as temporary:
         tf.saved_model.save(module, str(temporary), signatures)
+    return {name: _tensors(x) for name, x in signatures.items()}
 
 
-def denoise_function(network, batch_shape):
-    """Makes the `tf.function` of the signature `denoise`.
+def _tensors(function):
+    """Shapes and dtypes of a function's inputs and outputs, by name."""
 
-    Args:
-        network: a float32 `keras.Model`.
-        batch_shape: `(batch, height, width, channels)`, None where dynamic.
+    def described(tensor):
+        return tuple(tensor.shape), tensor.dtype.name
 
-    Returns:
-        A `tf.function` of noisy_images, noise_level and, if the network takes
-        them, labels, low_resolution_images and previous_estimate.
-    """
-    batch, *image_shape = batch_shape
-    specs = {
-        "noisy_images": tf.TensorSpec(batch_shape, tf.float32),
-        "noise_level": tf.TensorSpec((batch,), tf.float32),
-    }
-    if takes_labels(network):
-        specs["labels"] = tf.TensorSpec((batch,), tf.int32)
-    for name, shape in further_images(network, image_shape).items():
-        specs[name] = tf.TensorSpec((batch, *shape), tf.float32)
-
-    @tf.function(input_signature=_named(specs), autograph=False)
-    def denoise(*values):
-        inputs = network_inputs(
-            network, **dict(zip(specs, values, strict=True))
-        )
-        return {"prediction": network(inputs, training=False)}
-
-    return denoise
+    outputs = function.get_concrete_function().structured_outputs
+    return (
+        {spec.name: described(spec) for spec in function.input_signature},
+        {name: described(output) for name, output in outputs.items()},
+    )
 
 
-def further_images(network, image_shape):
-    """What images a network takes beside the noisy ones.
-
-    Args:
-        network: a `keras.Model`.
-        image_shape: `(height, width, channels)` of the noisy images, None
-            where dynamic.
-
-    Returns:
-        Dict of their shapes by input name.
-    """
-    shapes = {}
-    if "low_resolution_images" in network.input:
-        factor = network.super_resolution_factor
-        *sizes, channels = image_shape
-        sizes = (None if size is None else size // factor for size in sizes)
-        shapes["low_resolution_images"] = (*sizes, channels)
-    if "previous_estimate" in network.input:
-        shapes["previous_estimate"] = tuple(image_shape)
-    return shapes
-
-
-def _named(specs):
-    """A dict of `tf.TensorSpec`s as a signature whose inputs have names."""
-    return [
-        tf.TensorSpec(spec.shape, spec.dtype, name)
-        for name, spec in specs.items()
-    ]
-
-
-def _generate_function(network, process, samplers, image_shape):
+def _generate_function(network, process, samplers, image_shape, function):
     """Makes the `tf.function` of the signature `generate`."""
     specs = {
         "num_images": tf.TensorSpec((), tf.int32),
@@ -128,7 +127,6 @@ def _generate_function(network, process, samplers, image_shape):
         specs[LOW_RESOLUTION] = tf.TensorSpec(
             (None, *low_resolution), tf.float32
         )
-    function = network_function(network)
     num_timesteps = process.schedule.num_timesteps
 
     def run(sampler, guidance, given):
@@ -176,16 +174,14 @@ def _generate_function(network, process, samplers, image_shape):
             lambda: run(sampler, ClassifierFreeGuidance(), given),
         )
 
-    @tf.function(input_signature=_named(specs), autograph=False)
+    @tf.function(input_signature=named(specs), autograph=False)
     def generate(*values):
         given = dict(zip(specs, values, strict=True))
-        number = _number_of(given["sampler"], samplers)
-        checks = _checks(given, num_labels(network))
+        number = number_of(given["sampler"], samplers)
+        checks = generate_checks(given, num_labels(network))
         if num_timesteps is not None:
             checks.append(
-                _check_steps(
-                    given["num_steps"], num_timesteps, samplers, number
-                )
+                check_steps(given["num_steps"], num_timesteps, samplers, number)
             )
         with tf.control_dependencies(checks):
             given["num_steps"] = tf.identity(given["num_steps"])
@@ -199,71 +195,3 @@ def _generate_function(network, process, samplers, image_shape):
         return {"images": tf.ensure_shape(images, (None, *image_shape))}
 
     return generate
-
-
-def _number_of(name, samplers):
-    """Place of a sampler's name among those exported."""
-    is_it = tf.equal(tf.constant(list(samplers)), name)
-    check = tf.debugging.assert_equal(
-        tf.reduce_any(is_it),
-        True,
-        f"sampler must be one of {', '.join(samplers)}.",
-    )
-    with tf.control_dependencies([check]):
-        return tf.argmax(tf.cast(is_it, tf.int32), output_type=tf.int32)
-
-
-def _check_steps(num_steps, num_timesteps, samplers, number):
-    """Assertion that the schedule has the steps of the sampler chosen."""
-    # As without a last step to the clean image, one is left for the end.
-    most = [num_timesteps - (not x.final_denoising) for x in samplers.values()]
-    return tf.debugging.assert_less_equal(
-        num_steps,
-        tf.constant(most)[number],
-        f"num_steps is at most {num_timesteps}, or one less for samplers "
-        "without final_denoising.",
-    )
-
-
-def _checks(given, upper_label):
-    """Assertions about what `generate` was given."""
-    checks = [
-        tf.debugging.assert_positive(
-            given["num_images"], "num_images must be at least 1."
-        ),
-        tf.debugging.assert_positive(
-            given["num_steps"], "num_steps must be at least 1."
-        ),
-        tf.debugging.assert_non_negative(
-            given["seed"], "seed must be at least 0."
-        ),
-    ]
-    if "labels" in given:
-        labels = given["labels"]
-        upper = upper_label or tf.int32.max
-        checks.append(
-            tf.debugging.assert_equal(
-                tf.reduce_all((labels >= 0) & (labels < upper)),
-                True,
-                f"labels must be numbers from 0 to {upper - 1}.",
-            )
-        )
-    if "guidance_scale" in given:
-        scale = given["guidance_scale"]
-        checks.append(
-            tf.debugging.assert_equal(
-                tf.math.is_finite(scale) & (scale >= 0),
-                True,
-                "guidance_scale must be a number, at least 0.",
-            )
-        )
-    for name, what in (("labels", "numbers"), (LOW_RESOLUTION, "images")):
-        if name in given:
-            checks.append(
-                tf.debugging.assert_equal(
-                    tf.shape(given[name])[0],
-                    given["num_images"],
-                    f"{name} must hold num_images {what}.",
-                )
-            )
-    return checks
