@@ -14,6 +14,7 @@ from keras_unet_diffusion.training.averaging import (
     Average,
     ExponentialMovingAverage,
 )
+from keras_unet_diffusion.training.optimizer_check import check_optimizer
 from keras_unet_diffusion.training.progress import TrainingProgress
 from keras_unet_diffusion.training.uncertainty import Uncertainty
 from keras_unet_diffusion.training.updates import Updates
@@ -194,7 +195,13 @@ class DiffusionModel(TrainingSteps, GenerationMethods, keras.Model):
             ValueError: the optimizer does what the model does itself.
         """
         optimizer = keras.optimizers.get(optimizer)
-        self._check_optimizer(optimizer)
+        check_optimizer(optimizer)
+        if num_replicas() > 1 and self.time_resampling:
+            raise ValueError(
+                "Past losses are remembered on each device alone. Received: "
+                f"time_resampling=True and {num_replicas()} replicas. Train "
+                "on one device, or with another distribution of times."
+            )
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,
@@ -205,32 +212,6 @@ class DiffusionModel(TrainingSteps, GenerationMethods, keras.Model):
         if not self.optimizer.built:
             # Built by the first step, it would cost tracing that step twice.
             self.optimizer.build(self.trainable_variables)
-
-    def _check_optimizer(self, optimizer):
-        instead = None
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            instead = "the optimizer inside it"
-        elif optimizer.use_ema:
-            instead = "use_ema=False, and averages= to the model"
-        elif optimizer.gradient_accumulation_steps:
-            instead = "accumulation_steps= to the model"
-        elif optimizer.loss_scale_factor:
-            instead = "loss_scale_factor=None"
-        elif num_replicas() > 1 and _clips(optimizer):
-            # Keras would clip what single replicas found.
-            instead = "clip_norm= to the model"
-        if instead is not None:
-            raise ValueError(
-                "The model itself averages, accumulates, clips and scales, in "
-                "the right order and on every device. Received: optimizer="
-                f"{optimizer.name} that does so too. Pass {instead}."
-            )
-        if num_replicas() > 1 and self.time_resampling:
-            raise ValueError(
-                "Past losses are remembered on each device alone. Received: "
-                f"time_resampling=True and {num_replicas()} replicas. Train "
-                "on one device, or with another distribution of times."
-            )
 
     def compile_from_config(self, config):
         # jit_compile is left at "auto": a file that was written on a GPU may
@@ -342,12 +323,6 @@ def _checked_averages(averages):
             "ExponentialMovingAverage(0.9999)."
         )
     return tuple(averages)
-
-
-def _clips(optimizer):
-    return bool(
-        optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm
-    )
 
 
 def _needs_scaling(network):
