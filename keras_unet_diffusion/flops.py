@@ -6,6 +6,7 @@ import math
 import keras
 
 from keras_unet_diffusion import layers
+from keras_unet_diffusion.layer_shapes import layer_shapes
 
 # Operations outside layers that multiply matrices: there is no rule for them.
 _PRODUCTS = {
@@ -135,49 +136,15 @@ def count_layer_flops(network, image_size=None, context_tokens=None):
     ```
     """
     counted = []
-
-    def counting(operation):
-        def run(*args, **kwargs):
-            outputs = operation.compute_output_spec(*args, **kwargs)
-            tensors = keras.tree.flatten((args, kwargs))
-            shapes = [x.shape for x in tensors if hasattr(x, "shape")]
-            output = keras.tree.flatten(outputs)[0].shape
-            for part, kind, flops in _parts(operation, shapes, output):
-                if flops:
-                    counted.append(
-                        LayerFlops(operation.name, part, kind, flops, output)
-                    )
-            return outputs
-
-        return run
-
-    inputs = [
-        keras.KerasTensor(_sized(x, image_size, context_tokens), x.dtype)
-        for x in network.inputs
-    ]
-    # Keras's own walk over the graph; its public ways either make new layers
-    # or tell shapes of the size at which the network was built alone.
-    network._run_through_graph(inputs, operation_fn=counting)
+    for layer, inputs, output in layer_shapes(
+        network, image_size, context_tokens
+    ):
+        for part, kind, flops in _parts(layer, inputs, output):
+            if flops:
+                counted.append(
+                    LayerFlops(layer.name, part, kind, flops, output)
+                )
     return counted
-
-
-def _sized(tensor, image_size, context_tokens):
-    """Shape of an input for one image, without unknown sizes."""
-    _, *shape = tensor.shape
-    size = image_size if len(shape) == 3 else context_tokens
-    if None in shape and size is None:
-        raise ValueError(
-            "The network takes inputs of any size, and the operations depend "
-            f"on it. Received: {tensor.name} of shape {tensor.shape}. Pass "
-            f"{'image_size' if len(shape) == 3 else 'context_tokens'}."
-        )
-    if tensor.name == "low_resolution_images" and None in shape:
-        raise ValueError(
-            "Operations of a super-resolution network of any size cannot be "
-            f"counted. Received: {tensor.name} of shape {tensor.shape}. Build "
-            "the network with an image_size."
-        )
-    return (1, *(size if x is None else x for x in shape))
 
 
 def _parts(layer, inputs, output):

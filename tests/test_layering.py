@@ -17,7 +17,8 @@ ALLOWED = {
     "files": set(),
     "noise": {"backends"},
     "replicas": {"backends"},
-    "flops": {"layers"},
+    "layer_shapes": set(),
+    "flops": {"layer_shapes", "layers"},
     "samplers": {"diffusion"},
     "published": set(),
     "functional_network": set(),
@@ -100,11 +101,13 @@ ALLOWED = {
         "sampling_loop",
     },
 }
+ALLOWED["studies"] = {PACKAGE, *ALLOWED}
 ALLOWED["cli"] = {PACKAGE, *ALLOWED}
 ALLOWED[PACKAGE] = set(ALLOWED) - {"cli"}
 COMMAND_FOLDERS = ("train", "export")
 ANY_BACKEND = (
     "flops",
+    "layer_shapes",
     "objective",
     "layers",
     "unet_graph",
