@@ -23,9 +23,13 @@ setup(
     packages=find_packages(
         include=["keras_unet_diffusion", "keras_unet_diffusion.*"]
     ),
-    # Scripts that export runs in other processes; no package, as they must
-    # not import this one.
-    package_data={"keras_unet_diffusion.export": ["runners/*.py"]},
+    package_data={
+        # Scripts that export runs in other processes; no package, as they
+        # must not import this one.
+        "keras_unet_diffusion.export": ["runners/*.py"],
+        # The page of kud-explain, with its drawing library.
+        "keras_unet_diffusion.studies": ["page/*"],
+    },
     install_requires=[
         "absl-py>=2.1",
         "ai-edge-litert>=1.3",
@@ -59,13 +63,19 @@ setup(
         "jax": ["jax>=0.10"],
         # Other libraries to check against; the tests pass without them.
         "interop": ["diffusers>=0.36", "hypothesis>=6.100", "torch>=2.6"],
+        # Figures of kud-study; without them it measures and prints tables.
+        "studies": ["matplotlib>=3.9"],
         "test": [
             "build>=1.2",
             "jax>=0.10",
+            # With starlette and uvicorn, for the example of a server.
+            "prometheus-client>=0.21",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "scipy>=1.13",
+            "starlette>=0.45",
+            "uvicorn>=0.34",
         ],
     },
     entry_points={
@@ -74,6 +84,8 @@ setup(
             "kud-sample=keras_unet_diffusion.cli.sample:main",
             "kud-export=keras_unet_diffusion.cli.export:main",
             "kud-convert=keras_unet_diffusion.cli.convert:main",
+            "kud-explain=keras_unet_diffusion.cli.explain:main",
+            "kud-study=keras_unet_diffusion.cli.study:main",
         ]
     },
 )

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from conftest import leave_loops_untraced
 
 from keras_unet_diffusion import DiffusionModel, UNet
 from keras_unet_diffusion.cli import (
@@ -81,6 +82,7 @@ def cheap_runs(monkeypatch):
 
 
 def _run_eagerly(monkeypatch):
+    leave_loops_untraced(monkeypatch)
     for module in (train, train_model):
         monkeypatch.setattr(
             module, "execution", lambda values: {"run_eagerly": True}

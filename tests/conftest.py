@@ -1,6 +1,7 @@
 """Shared fixtures: small networks, real images, a trained model."""
 
 import contextlib
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -12,10 +13,22 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from keras_unet_diffusion import DiffusionModel, UNet, layers  # noqa: E402
+from keras_unet_diffusion import (  # noqa: E402
+    DiffusionModel,
+    UNet,
+    generation,
+    layers,
+    likelihood,
+    network_calls,
+    training_steps,
+)
 from keras_unet_diffusion.data import image_dataset  # noqa: E402
 
 pytest_plugins = ["command_fixtures", "export_fixtures"]
+
+# What was imported stays: the garbage collector need not look at it again.
+gc.collect()
+gc.freeze()
 
 # The smallest U-Net that still has every kind of layer.
 SMALL = {
@@ -36,6 +49,25 @@ def _fixed_randomness():
     keras.config.set_dtype_policy("float32")
     yield
     keras.config.set_dtype_policy("float32")
+
+
+def leave_loops_untraced(patch):
+    """Loops of a few steps run without TensorFlow's tracing them for seconds.
+
+    For tests of what a loop computes or of what surrounds it; compiled it is
+    in test_generation.py, test_loop.py and test_samplers.py.
+
+    Args:
+        patch: a `pytest.MonkeyPatch`.
+    """
+    for module in (generation, likelihood, network_calls, training_steps):
+        patch.setattr(module, "compiled", lambda function, *args: function)
+
+
+@pytest.fixture
+def untraced_loops(monkeypatch):
+    """See `leave_loops_untraced`."""
+    leave_loops_untraced(monkeypatch)
 
 
 def randomize(network, scale=0.1, seed=0):

@@ -1,7 +1,7 @@
 """Trains on one device and on several, and writes what came out.
 
 A program of its own, since the number of devices is set once a process:
-`python replica_cases.py OUT`, with KERAS_BACKEND as wanted. Not a test.
+`python replica_cases.py OUT CASE...`, with KERAS_BACKEND as wanted. Not a test.
 """
 
 import contextlib
@@ -33,6 +33,7 @@ from keras_unet_diffusion.training import (  # noqa: E402
 )
 
 NUM_STEPS = 6
+IS_JAX = keras.backend.backend() == "jax"
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (8 * NUM_STEPS, 8, 8, 1))
 # Name: optimizer and arguments of the model. What is clipped is clipped hard,
 # so that clipping before the mean would show.
@@ -71,9 +72,7 @@ def make_model(make_optimizer, **arguments):
         outputs,
     )
     model = DiffusionModel(network, seed=5, **arguments)
-    model.compile(
-        make_optimizer(), jit_compile=keras.backend.backend() == "jax"
-    )
+    model.compile(make_optimizer(), jit_compile=IS_JAX)
     return model
 
 
@@ -86,7 +85,7 @@ def dataset(images):
 
 
 def trained(name):
-    """What training leaves behind, a dict of arrays."""
+    """A trained model, and what training left behind, a dict of arrays."""
     make_optimizer, arguments = CASES[name]
     model = make_model(make_optimizer, **arguments)
     model.fit(dataset(POISONED), verbose=0, shuffle=False)
@@ -103,7 +102,7 @@ def trained(name):
         ],
     )
     validated = model.evaluate(dataset(IMAGES), verbose=0)
-    return {
+    return model, {
         "weights": _flat(model.network),
         "averages": _flat(model.ema_network),
         "losses": np.array([logs["loss"] for logs in found]),
@@ -121,21 +120,24 @@ def trained(name):
     }
 
 
-def moved(first, second, path):
-    """Weights after training in one scope, then, from a checkpoint, in
-    another; and images by the checkpoint in both."""
+def moved(alone, several_devices, one, several, path):
+    """Goes on with both models on one device, with that of several from a
+    checkpoint; the weights, and images by the checkpoint in both places."""
     options = {"labels": [0, 1], "num_steps": 2, "seed": 0}
-    with first():
-        make_optimizer, arguments = CASES["adamw"]
-        model = make_model(make_optimizer, **arguments)
-        model.fit(dataset(IMAGES), verbose=0, shuffle=False)
-        before = model.generate(2, **options)
-        save_model(model, path)
-    with second():
-        model = load_model(path)
-        after = model.generate(2, **options)
-        model.fit(dataset(IMAGES), verbose=0, shuffle=False)
-        return {"weights": _flat(model.network), "images": [before, after]}
+    with several():
+        before = several_devices.generate(2, **options)
+        save_model(several_devices, path)
+    with one():
+        loaded = load_model(path)
+        loaded.compile(loaded.optimizer, jit_compile=IS_JAX)
+        after = loaded.generate(2, **options)
+        for model in (alone, loaded):
+            model.fit(dataset(IMAGES), verbose=0, shuffle=False)
+    return {
+        "alone/weights": _flat(alone.network),
+        "moved/weights": _flat(loaded.network),
+        "moved/images": [before, after],
+    }
 
 
 def dropped():
@@ -156,7 +158,7 @@ def _flat(network):
 
 def scopes():
     """Contexts to make a model in: on one device, and on all."""
-    if keras.backend.backend() == "jax":
+    if IS_JAX:
         from keras import distribution
 
         def parallel():
@@ -174,23 +176,23 @@ def scopes():
     return contextlib.nullcontext, strategy.scope
 
 
-def main(out):
+def main(out, *names):
     one, several = scopes()
     arrays = {}
-    for name in CASES:
+    for name in names:
+        models = []
         for kind, scope in (("one", one), ("several", several)):
             with scope():
-                found = trained(name)
+                model, found = trained(name)
+            models.append(model)
             arrays |= {f"{name}/{kind}/{k}": v for k, v in found.items()}
     path = Path(out).with_suffix(".keras")
-    for kind, places in (("alone", (one, one)), ("moved", (several, one))):
-        found = moved(*places, path)
-        arrays |= {f"{kind}/{k}": v for k, v in found.items()}
-    if keras.backend.backend() == "tensorflow":
+    arrays |= moved(*models, one, several, path)
+    if not IS_JAX:
         with several():
             arrays["dropped"] = dropped()
     np.savez(out, **arrays)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

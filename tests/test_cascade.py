@@ -108,6 +108,7 @@ def test_a_cascade_needs_a_number_of_steps_for_each_model():
         cascade.generate(1, num_steps=(1, 2, 3))
 
 
+@pytest.mark.slow
 def test_each_model_may_have_its_own_sampler_and_guidance():
     calls = []
 

@@ -243,7 +243,12 @@ def test_steps_of_improved_diffusion_are_told_as_if_they_were_a_thousand(
     "flags, schedule, prediction",
     [
         ([], EDMSchedule, EDMPrediction),
-        (["schedule=vp"], VPSchedule, NoisePrediction),
+        pytest.param(
+            ["schedule=vp"],
+            VPSchedule,
+            NoisePrediction,
+            marks=pytest.mark.slow,
+        ),
         (["schedule=ve"], VESchedule, ScorePrediction),
         (["schedule=linear"], None, None),
         (["num_timesteps=4000"], None, None),

@@ -201,19 +201,18 @@ def test_the_manifest_holds_the_schedule(model, exported):
     )
 
 
-@pytest.mark.parametrize("wrong", ["denoise", "step", "generate"])
+@pytest.mark.parametrize("wrong", ["denoise", "step", "generate", None])
 def test_a_signature_that_is_off_is_found(model, exported, wrong):
     network = rebuild_in_float32(model.ema_network)
     generator = ImageGenerator(network, model.process)
     samplers = {"ddpm": make_sampler("ddpm")}
-    for name, fails in ((wrong, True), ("none", False)):
-        proof = Proof(exported[0], generator, (8, 8, 1), off(name))
-        if not fails:
-            proof.prove_saved_model(samplers)
-            assert len(proof.rows) == 3
-            continue
-        with pytest.raises(ValueError, match=f"{wrong}.* is off by"):
-            proof.prove_saved_model(samplers)
+    proof = Proof(exported[0], generator, (8, 8, 1), off(wrong))
+    if wrong is None:
+        proof.prove_saved_model(samplers)
+        assert len(proof.rows) == 3
+        return
+    with pytest.raises(ValueError, match=f"{wrong}.* is off by"):
+        proof.prove_saved_model(samplers)
 
 
 def run_code(python, code, folder):

@@ -35,13 +35,24 @@ def export(folder, network, *flags):
     return model, check_artifacts(out), by_name
 
 
-def check_files(manifest, rows):
+def opset_of(path):
+    """The opset that an ONNX file names, None if there is no such file."""
+    if not path.exists():
+        return None
+    import onnx
+
+    versions = {x.domain: x.version for x in onnx.load(path).opset_import}
+    return versions[""]
+
+
+def check_files(folder, manifest, rows):
     """Every file that can be made here is there, described and compared."""
     names = ["float32", "float16", "dynamic_int8", "float32_dynamic"]
     if importlib.util.find_spec("ai_edge_quantizer"):
         names.append("weight_int8")
     files = {f"litert/{name}.tflite" for name in names}
     pairs = {(file, name) for file in files for name in ("denoise", "generate")}
+    assert manifest["onnx_opset"] == opset_of(folder / "onnx" / "step.onnx")
     if importlib.util.find_spec("tf2onnx"):
         onnx = {(f"onnx/{name}.onnx", name) for name in ("denoise", "step")}
         files |= {file for file, _ in onnx}
@@ -57,7 +68,7 @@ def check_files(manifest, rows):
 
 def test_a_guided_network_is_exported_in_every_form(tmp_path, monkeypatch):
     _, manifest, rows = export(tmp_path, LabelledCNN(null_label="learned"))
-    check_files(manifest, rows)
+    check_files(tmp_path / "exported", manifest, rows)
     monkeypatch.chdir(tmp_path / "exported")
     text = (tmp_path / "exported" / "README.md").read_text()
     for block in text.split("```python\n")[1:]:
@@ -71,7 +82,7 @@ def test_a_network_of_any_size_is_exported_in_every_form(tmp_path):
     arguments = {"attention_resolutions": (), "middle_attention": False}
     network = UNet(**SMALL | arguments | {"image_size": None})
     _, manifest, rows = export(tmp_path, network, "--image_size=8")
-    check_files(manifest, rows)
+    check_files(tmp_path / "exported", manifest, rows)
     of_file = manifest["signatures"]["litert/float32_dynamic.tflite"]
     shape = of_file["denoise"]["inputs"]["noisy_images"]["shape"]
     assert shape == [None, None, None, 1]

@@ -12,7 +12,13 @@ from export_fixtures import (
     write_few,
 )
 
-from keras_unet_diffusion import DiffusionModel, UNet
+from keras_unet_diffusion import (
+    DiffusionModel,
+    DiffusionProcess,
+    FlowSchedule,
+    NoisePrediction,
+    UNet,
+)
 from keras_unet_diffusion.export import artifacts, export_model, parity
 from keras_unet_diffusion.network_calls import make_denoise
 from keras_unet_diffusion.samplers import DDIM, sample
@@ -48,6 +54,23 @@ def test_a_network_that_was_never_trained_says_so(monkeypatch, tmp_path):
         export_model(
             DiffusionModel(network), tmp_path / "out", samplers=["ddim"]
         )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_sample_is_refused_before_anything_is_done(
+    monkeypatch, tmp_path
+):
+    network = one_block_network()
+    process = DiffusionProcess(FlowSchedule(), NoisePrediction())
+    model = DiffusionModel(network, process)
+    # As `generate` does: of noise alone the noise says nothing.
+    with pytest.raises(ValueError, match="says nothing of the image"):
+        model.generate(1, num_steps=2)
+    # Called, it would raise a TypeError.
+    monkeypatch.setattr(artifacts, "rebuild_in_float32", None)
+    message = "says nothing of the image.*Received.*Train with Velocity"
+    with pytest.raises(ValueError, match=message):
+        export_model(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

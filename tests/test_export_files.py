@@ -75,6 +75,17 @@ def test_the_command_prints_the_table_what_is_left_out_and_the_hash(exported):
     assert check_artifacts(folder, manifest_sha256=digest)["num_classes"] == 10
 
 
+def test_the_command_tells_of_each_file_how_long_it_took(exported):
+    lines = exported[2].splitlines()
+    told = [re.fullmatch(r" *\d+\.\d s  (.*)", line) for line in lines]
+    files = "saved_model/", "litert/float32.tflite"
+    expected = [
+        f"{file} {done}" for done in ("written", "compared") for file in files
+    ]
+    expected.insert(1, "weights.safetensors written")
+    assert [match[1] for match in told if match] == expected
+
+
 def test_the_cards_code_runs_in_the_folder(exported, monkeypatch, tmp_path):
     folder = tmp_path / "exported"
     shutil.copytree(exported[0], folder)

@@ -48,7 +48,11 @@ def images(gaussian):
 
 @pytest.mark.parametrize(
     "sampler, order",
-    [(DDIM(), 1), (Heun(), 2)],
+    [
+        (DDIM(), 1),
+        # Its order by default in test_sampler_orders.py, forwards.
+        pytest.param(Heun(), 2, marks=pytest.mark.slow),
+    ],
     ids=["ddim", "heun"],
 )
 def test_the_way_there_and_back_is_exact_to_the_samplers_order(
@@ -116,11 +120,13 @@ def test_a_grid_that_is_given_is_used(model, images):
 @pytest.mark.parametrize(
     "prediction",
     [
+        # That of the noise is the most sensitive. What each says of image and
+        # noise, test_predictions.py has.
         NoisePrediction(),
-        ImagePrediction(),
-        FlowPrediction(),
+        pytest.param(ImagePrediction(), marks=pytest.mark.slow),
         EDMPrediction(),
-        ScorePrediction(),
+        pytest.param(FlowPrediction(), marks=pytest.mark.slow),
+        pytest.param(ScorePrediction(), marks=pytest.mark.slow),
     ],
 )
 def test_every_prediction_type_has_the_same_inverse(model, images, prediction):

@@ -143,7 +143,10 @@ def test_the_length_of_a_stored_kernel_does_not_matter():
     assert difference < 2e-3 * np.abs(before).max()
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param("float32", marks=pytest.mark.slow), "mixed_float16"],
+)
 def test_training_leaves_every_kernel_normalised(policy, digits):
     network = open_gains(MagnitudePreservingUNet(**SMALL, dtype=policy))
     before = [np.array(w) for w in network.trainable_weights]

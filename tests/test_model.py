@@ -181,7 +181,11 @@ def test_an_optimizer_that_clips_keeps_its_own_bound():
     assert model.optimizer.global_clipnorm is None
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+# In float32, with all that a model may add: test_training_options.py.
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param("float32", marks=pytest.mark.slow), "mixed_float16"],
+)
 def test_a_loaded_model_goes_on_like_the_saved_one(policy, digits, tmp_path):
     images = digits[0][:8]
     model = make_model(policy)

@@ -6,11 +6,10 @@ import pytest
 from model_cases import largest_difference, make_model, train, weights_of
 
 
-@pytest.mark.parametrize(
-    "policy",
-    # Below, it is compiled in bfloat16 too.
-    ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)],
-)
+# By default, float32 is compared in test_training_options.py, with all that a
+# model may add; below, it is compiled in bfloat16 too.
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_xla_trains_the_same(policy, digits):
     losses = []
     for jit_compile in (False, True):

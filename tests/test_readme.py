@@ -4,15 +4,31 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from keras_unet_diffusion import DiffusionModel
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+# To trace and to compile it takes most of the time.
+@pytest.mark.parametrize(
+    "is_eager", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 def test_the_readmes_keras_code_trains_on_a_folder_and_samples(
-    tmp_path, monkeypatch
+    is_eager, tmp_path, monkeypatch
 ):
+    if is_eager:
+        compile_model = DiffusionModel.compile
+        monkeypatch.setattr(
+            DiffusionModel,
+            "compile",
+            lambda model, *arguments: compile_model(
+                model, *arguments, run_eagerly=True
+            ),
+        )
     code = re.search(r"```python\n(.+?)```", README, flags=re.DOTALL)[1]
     assert len(code.strip().splitlines()) <= 12
     random = np.random.default_rng(0)

@@ -213,8 +213,12 @@ def test_a_residual_decoder_pyramid_goes_on_from_its_sums():
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"downsample_padding": (1, 1), "upsampling": "transposed_conv"},
+        # Those further below have all that the default has.
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param(
+            {"downsample_padding": (1, 1), "upsampling": "transposed_conv"},
+            marks=pytest.mark.slow,
+        ),
         {
             "downsampling": "average_pool",
             "upsampling": "bilinear",

@@ -46,7 +46,9 @@ def images(digits):
     return digits[0][: 2 * BATCH]
 
 
-@pytest.mark.parametrize("clip_norm", [None, 0.05])
+@pytest.mark.parametrize(
+    "clip_norm", [pytest.param(None, marks=pytest.mark.slow), 0.05]
+)
 def test_accumulated_steps_are_one_step_on_all_their_images(images, clip_norm):
     whole = make_model(clip_norm=clip_norm)
     parts = make_model(clip_norm=clip_norm, accumulation_steps=3)

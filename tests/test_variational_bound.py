@@ -66,7 +66,9 @@ def ends(images, schedule, second):
     return prior - np.log(np.maximum(upper - lower, 1e-12)).mean()
 
 
-@pytest.mark.parametrize("num_steps", [10, 100, 1000])
+@pytest.mark.parametrize(
+    "num_steps", [10, 100, pytest.param(1000, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "schedule", [LinearSchedule(), CosineSchedule()], ids=["linear", "cosine"]
 )

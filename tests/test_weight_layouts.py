@@ -132,6 +132,8 @@ NETWORKS = OTHERS | {
 # Deeper ones, each of a form that another has too.
 DEEP = ("ddpm_256", "iddpm_lsun_bedroom256", "adm_imagenet128")
 DEEP += ("adm_imagenet512", "adm_upsampler_128_512", "edm_ffhq64_ncsnpp")
+DEEP += ("diffusers_ddpm_256", "edm_cifar10_ddpmpp_conditional")
+DEEP += ("adm_imagenet64", "edm_imagenet64_adm", "iddpm_upsampler_64_256")
 
 
 def named_checkpoint(network, layout):

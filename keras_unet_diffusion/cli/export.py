@@ -1,5 +1,6 @@
 """The command that exports: `kud-export`, `python -m export`."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def export(values):
         samplers=values.sampler,
         image_size=values.image_size,
         xla=values.xla,
+        report=functools.partial(print, flush=True),
     )
     print(format_parity_table(rows))
     for what, packages in missing_packages().items():

@@ -24,6 +24,8 @@ from keras_unet_diffusion.export.pictures import write_samples
 from keras_unet_diffusion.export.proof import Proof
 from keras_unet_diffusion.export.saved_model import write_saved_model
 from keras_unet_diffusion.export.signatures import SharedNetwork
+from keras_unet_diffusion.export.step_table import step_rows
+from keras_unet_diffusion.export.stopwatch import Stopwatch
 from keras_unet_diffusion.export.weights_file import write_weights
 from keras_unet_diffusion.files import check_new_folder, written_whole
 from keras_unet_diffusion.generation import ImageGenerator
@@ -57,7 +59,14 @@ def missing_packages():
     return {what: names for what, names in missing.items() if names}
 
 
-def export_model(model, out, samplers=SAMPLERS, image_size=None, xla=False):
+def export_model(
+    model,
+    out,
+    samplers=SAMPLERS,
+    image_size=None,
+    xla=False,
+    report=lambda line: None,
+):
     """Writes the files by which other applications use a model.
 
     `out` then holds `saved_model/`, `litert/*.tflite`, `onnx/*.onnx` and
@@ -83,13 +92,16 @@ def export_model(model, out, samplers=SAMPLERS, image_size=None, xla=False):
             any size.
         xla: bool. Whether XLA compiles the SavedModel's network where it is
             loaded: faster calls after a first one of seconds or minutes.
+        report: function that is called with a line of text after each file
+            that was written or compared, such as `print`.
 
     Returns:
         List of the rows of the parity table, see `format_parity_table`.
 
     Raises:
-        ValueError: Keras runs on JAX, the folder is not empty, or an artifact
-            fails.
+        ValueError: Keras runs on JAX, the folder is not empty, the network
+            says nothing of the image where sampling begins (as `generate`
+            refuses too), or an artifact fails.
 
     Example:
 
@@ -109,12 +121,16 @@ def export_model(model, out, samplers=SAMPLERS, image_size=None, xla=False):
     # On the CPU: a GPU may round convolutions to 10 bits (TF32), which would
     # hide what the artifacts themselves do.
     with tf.device("CPU:0"):
-        return _export_on_cpu(model, out, samplers, image_size, xla)
+        return _export_on_cpu(
+            model, out, samplers, image_size, xla, Stopwatch(report)
+        )
 
 
-def _export_on_cpu(model, out, samplers, image_size, xla):
-    network = rebuild_in_float32(model.ema_network)
+def _export_on_cpu(model, out, samplers, image_size, xla, stopwatch):
     process = model.process
+    # Refused now, not after minutes.
+    step_rows(process)
+    network = rebuild_in_float32(model.ema_network)
     if not isinstance(samplers, dict):
         samplers = {name: make_sampler(name) for name in samplers}
     generator = ImageGenerator(network, process)
@@ -122,9 +138,9 @@ def _export_on_cpu(model, out, samplers, image_size, xla):
     facts = describe_model(network, process, samplers, image_shape)
     with written_whole(out) as folder:
         folder.mkdir()
-        tensors = _write_artifacts(
-            folder, network, process, samplers, image_shape, xla
-        )
+        writer = _Writer(folder, network, process, image_shape, stopwatch)
+        tensors = writer.write(samplers, xla)
+        facts["onnx_opset"] = writer.onnx_opset
         facts["signatures"] = {
             artifact: {
                 name: describe_signature(*pair, network, process)
@@ -134,7 +150,12 @@ def _export_on_cpu(model, out, samplers, image_size, xla):
         }
         of_generate = facts["signatures"]["saved_model"]["generate"]
         facts["generate"]["inputs"] = list(of_generate["inputs"])
-        proof = _prove(folder, generator, samplers, image_shape, tensors)
+        proof = _prove(
+            Proof(folder, generator, image_shape, run_elsewhere),
+            samplers,
+            tensors,
+            stopwatch,
+        )
         write_json(folder / "parity.json", proof.rows)
         write_samples(folder / SAMPLES_FILE, proof.samples)
         write_card(folder, facts, proof.rows)
@@ -142,52 +163,72 @@ def _export_on_cpu(model, out, samplers, image_size, xla):
     return proof.rows
 
 
-def _write_artifacts(folder, network, process, samplers, image_shape, xla):
-    """Writes all; returns tensors of their signatures by their paths."""
-    tensors = {
-        "saved_model": write_saved_model(
-            folder / "saved_model",
-            network,
-            process,
-            samplers,
-            image_shape,
-            xla,
+class _Writer:
+    """Writes the artifacts of one model."""
+
+    def __init__(self, folder, network, process, image_shape, stopwatch):
+        self.folder = folder
+        self.network = network
+        self.process = process
+        self.image_shape = image_shape
+        self.stopwatch = stopwatch
+        self.any_size = network_image_shape(network)
+        self.missing = missing_packages()
+        self.onnx_opset = None
+
+    def write(self, samplers, xla):
+        """Writes all; returns tensors of their signatures by their paths."""
+        network, process = self.network, self.process
+        with self.stopwatch("saved_model/ written"):
+            path = self.folder / "saved_model"
+            of_saved_model = write_saved_model(
+                path, network, process, samplers, self.image_shape, xla
+            )
+        with self.stopwatch("weights.safetensors written"):
+            write_weights(self.folder / "weights.safetensors", network, process)
+        tensors = {"saved_model": of_saved_model} | self._write_litert()
+        if "onnx" not in self.missing:
+            with self.stopwatch("onnx/ written"):
+                self.onnx_opset = write_onnx(
+                    self.folder / "onnx", network, process, self.any_size
+                )
+            for path in sorted((self.folder / "onnx").glob("*.onnx")):
+                tensors[f"onnx/{path.name}"] = {path.stem: onnx_tensors(path)}
+        return tensors
+
+    def _write_litert(self):
+        # Traced once for each batch size, whatever signature calls it.
+        function = tf.function(
+            lambda inputs: self.network(inputs, training=False), autograph=False
         )
-    }
-    write_weights(folder / "weights.safetensors", network, process)
-    missing = missing_packages()
-    # Traced once for each batch size, whatever signature calls it.
-    function = tf.function(
-        lambda inputs: network(inputs, training=False), autograph=False
-    )
-    shared = SharedNetwork(network, function)
-    any_size = network_image_shape(network)
-    for precisions, suffix, shape, batch in (
-        (PRECISIONS, "", image_shape, 1),
-        (DYNAMIC_PRECISIONS, "_dynamic", any_size, None),
-    ):
-        paths = {
-            precision: folder / "litert" / f"{precision}{suffix}.tflite"
-            for precision in precisions
-            if precision not in missing
-        }
-        if paths:
-            write_litert_models(paths, shared, process, shape, batch)
-        for path in paths.values():
-            tensors[f"litert/{path.name}"] = litert_tensors(path)
-    if "onnx" not in missing:
-        write_onnx(folder / "onnx", network, process, any_size)
-        for path in sorted((folder / "onnx").glob("*.onnx")):
-            tensors[f"onnx/{path.name}"] = {path.stem: onnx_tensors(path)}
-    return tensors
+        shared = SharedNetwork(self.network, function)
+        tensors = {}
+        for precisions, suffix, shape, batch in (
+            (PRECISIONS, "", self.image_shape, 1),
+            (DYNAMIC_PRECISIONS, "_dynamic", self.any_size, None),
+        ):
+            folder = self.folder / "litert"
+            paths = {
+                precision: folder / f"{precision}{suffix}.tflite"
+                for precision in precisions
+                if precision not in self.missing
+            }
+            write_litert_models(
+                paths, shared, self.process, shape, batch, self.stopwatch
+            )
+            for path in paths.values():
+                tensors[f"litert/{path.name}"] = litert_tensors(path)
+        return tensors
 
 
-def _prove(folder, generator, samplers, image_shape, tensors):
-    proof = Proof(folder, generator, image_shape, run_elsewhere)
-    proof.prove_saved_model(samplers)
+def _prove(proof, samplers, tensors, stopwatch):
+    with stopwatch("saved_model/ compared"):
+        proof.prove_saved_model(samplers)
     for name in tensors:
         if name.startswith("litert/"):
-            proof.prove_litert(name, name.startswith("litert/float32"))
+            with stopwatch(f"{name} compared"):
+                proof.prove_litert(name, name.startswith("litert/float32"))
     if any(name.startswith("onnx/") for name in tensors):
-        proof.prove_onnx("onnx")
+        with stopwatch("onnx/ compared"):
+            proof.prove_onnx("onnx")
     return proof

@@ -9,10 +9,14 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_unet_diffusion.export.network import weight_bytes
+from keras_unet_diffusion.export.plain_gradients import (
+    save_with_plain_gradients,
+)
 from keras_unet_diffusion.export.quantize import quantize_weights
 from keras_unet_diffusion.export.seeded_noise import seeded_noise
 from keras_unet_diffusion.export.signatures import denoise_function
 from keras_unet_diffusion.export.step import generate_function, step_function
+from keras_unet_diffusion.export.stopwatch import Stopwatch
 from keras_unet_diffusion.files import written_whole
 
 # Bytes that a weight takes in a file.
@@ -22,7 +26,9 @@ PRECISIONS = {"float32": 4, "float16": 2}
 LITERT_PRECISIONS = PRECISIONS | {"dynamic_int8": 1, "weight_int8": 1}
 
 
-def write_litert_models(paths, network, process, image_shape, batch=1):
+def write_litert_models(
+    paths, network, process, image_shape, batch=1, stopwatch=None
+):
     """Writes LiteRT files with the signatures of one model.
 
     They are `denoise`, `step`, `generate` and, unless a size is dynamic,
@@ -41,11 +47,13 @@ def write_litert_models(paths, network, process, image_shape, batch=1):
             that are dynamic, if the network is of any size.
         batch: int >= 1, images per call; None for any number, which the
             runtimes of web browsers do not take.
+        stopwatch: a `Stopwatch` that tells of each file; None for none.
 
     Raises:
         ValueError: unknown precision, or the converter left weights out or
             used operations that are not built in.
     """
+    stopwatch = Stopwatch() if stopwatch is None else stopwatch
     unknown = set(paths) - set(LITERT_PRECISIONS)
     if unknown:
         raise ValueError(
@@ -57,13 +65,14 @@ def write_litert_models(paths, network, process, image_shape, batch=1):
         # Made once, and what others are made of.
         float32 = functools.cache(lambda: convert("float32"))
         for precision, path in paths.items():
-            if precision == "float32":
-                data = float32()
-            elif precision == "weight_int8":
-                data = quantize_weights(float32())
-            else:
-                data = convert(precision)
-            _write(path, data, network, precision)
+            with stopwatch(f"litert/{Path(path).name} written"):
+                if precision == "float32":
+                    data = float32()
+                elif precision == "weight_int8":
+                    data = quantize_weights(float32())
+                else:
+                    data = convert(precision)
+                _write(path, data, network, precision)
 
 
 def write_litert_model(
@@ -134,7 +143,7 @@ def _convertible(network, signatures):
     module.network_weights = [weight.value for weight in network.weights]
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "saved_model")
-        tf.saved_model.save(module, path, signatures)
+        save_with_plain_gradients(module, path, signatures)
         yield lambda precision: _convert(path, list(signatures), precision)
 
 

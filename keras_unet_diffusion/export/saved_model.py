@@ -13,6 +13,9 @@ from keras_unet_diffusion.export.checks import (
     number_of,
     step_checks,
 )
+from keras_unet_diffusion.export.plain_gradients import (
+    save_with_plain_gradients,
+)
 from keras_unet_diffusion.export.signatures import (
     LOW_RESOLUTION,
     SharedNetwork,
@@ -29,7 +32,6 @@ from keras_unet_diffusion.generation_request import Task
 from keras_unet_diffusion.guidance import ClassifierFreeGuidance
 from keras_unet_diffusion.network_calls import (
     has_null_label,
-    network_function,
     network_image_shape,
     num_labels,
     takes_labels,
@@ -64,7 +66,7 @@ def write_saved_model(path, network, process, samplers, image_shape, xla=False):
     # Only the variables, not the Keras network: it would bring them again.
     module.network_weights = [weight.value for weight in network.weights]
     batch_shape = (None, *network_image_shape(network))
-    function = network_function(network, xla)
+    function = _network_function(network, xla)
     shared = SharedNetwork(network, function)
     upper_label = num_labels(network)
     most = most_steps(process.schedule)
@@ -90,24 +92,67 @@ def write_saved_model(path, network, process, samplers, image_shape, xla=False):
         "encode_image": encode_function(image_shape[-1]),
         "decode_image": decode_function(image_shape[-1]),
     }
-    for name, signature in signatures.items():
+    # Traced here, once: whoever asks a `tf.function` traces it again.
+    traced = {
+        name: signature.get_concrete_function()
+        for name, signature in signatures.items()
+    }
+    for name, signature in traced.items():
         setattr(module, name, signature)
     with written_whole(path) as temporary:
-        tf.saved_model.save(module, str(temporary), signatures)
-    return {name: _tensors(x) for name, x in signatures.items()}
+        save_with_plain_gradients(module, temporary, traced)
+    return {
+        name: _tensors(signatures[name].input_signature, signature)
+        for name, signature in traced.items()
+    }
 
 
-def _tensors(function):
+def _tensors(specs, traced):
     """Shapes and dtypes of a function's inputs and outputs, by name."""
 
     def described(tensor):
         return tuple(tensor.shape), tensor.dtype.name
 
-    outputs = function.get_concrete_function().structured_outputs
+    outputs = traced.structured_outputs
     return (
-        {spec.name: described(spec) for spec in function.input_signature},
+        {spec.name: described(spec) for spec in specs},
         {name: described(output) for name, output in outputs.items()},
     )
+
+
+def _network_function(network, xla):
+    """The network as one function, which is put into no other.
+
+    All loops call it. If each had a copy of its own, the first call of
+    `generate` would take twice as long, and more memory.
+    """
+    return tf.function(
+        lambda inputs: network(inputs, training=False),
+        autograph=False,
+        jit_compile=xla or None,
+        experimental_attributes={"_noinline": True},
+    ).get_concrete_function(
+        tf.nest.map_structure(
+            lambda x: tf.TensorSpec(x.shape, x.dtype), network.input
+        )
+    )
+
+
+class _GuidanceIfAsked(ClassifierFreeGuidance):
+    """Guidance that is computed where its scale is not 1.
+
+    In each call of the network, so that a sampler's loop is in the file once
+    and not with guidance and without.
+    """
+
+    def guided(self, calls, x_t, point, scale):
+        return tf.cond(
+            tf.equal(scale, 1.0),
+            lambda: calls.conditional(x_t, point),
+            lambda: ClassifierFreeGuidance.guided(
+                self, calls, x_t, point, scale
+            ),
+        )
 
 
 def _generate_function(network, process, samplers, image_shape, function):
@@ -129,8 +174,10 @@ def _generate_function(network, process, samplers, image_shape, function):
         )
     num_timesteps = process.schedule.num_timesteps
 
-    def run(sampler, guidance, given):
-        """All steps of one sampler, with guidance or without."""
+    guidance = _GuidanceIfAsked() if has_null_label(network) else None
+
+    def run(sampler, given):
+        """All steps of one sampler."""
         shape, first = image_shape, tf.constant(0, tf.int32)
         path = Path(process.schedule, sampler, given["num_steps"], LOOP_DTYPE)
         ratios = path(tf.range(given["num_steps"] + 1)).noise_ratio
@@ -165,15 +212,6 @@ def _generate_function(network, process, samplers, image_shape, function):
         )
         return tf.cast(loop(inputs)[0], tf.float32)
 
-    def with_guidance(sampler, given):
-        if "guidance_scale" not in given:
-            return run(sampler, None, given)
-        return tf.cond(
-            tf.equal(given["guidance_scale"], 1.0),
-            lambda: run(sampler, None, given),
-            lambda: run(sampler, ClassifierFreeGuidance(), given),
-        )
-
     @tf.function(input_signature=named(specs), autograph=False)
     def generate(*values):
         given = dict(zip(specs, values, strict=True))
@@ -188,7 +226,7 @@ def _generate_function(network, process, samplers, image_shape, function):
         images = tf.switch_case(
             number,
             [
-                functools.partial(with_guidance, sampler, given)
+                functools.partial(run, sampler, given)
                 for sampler in samplers.values()
             ],
         )

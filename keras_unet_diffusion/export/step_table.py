@@ -83,7 +83,7 @@ def step_rows(process):
         raise ValueError(
             "The network says nothing of the image where there is noise "
             f"alone, and sampling begins there. Received: {process!r}. Train "
-            "with VelocityPrediction()."
+            "with VelocityPrediction(), or sample in Keras on a KarrasGrid()."
         )
     clean = np.zeros((1, len(COLUMNS)))
     clean[0, COLUMNS.index("alpha")] = 1

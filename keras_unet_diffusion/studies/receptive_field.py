@@ -101,7 +101,14 @@ def measured_receptive_field(network, layer_name=None):
     inputs = _strip(local, stride, stride * (width // stride + 3))
 
     def columns(images):
-        return ops.sum(part(inputs | {"noisy_images": images}), (0, 1, 3))
+        given = inputs | {"noisy_images": images}
+        # Not `part(given)`, which rounds images to float32 first: far from
+        # the middle their derivatives are smaller than its least number.
+        outputs = part._run_through_graph(
+            [given[tensor.name] for tensor in part.inputs],
+            operation_fn=lambda operation: operation,
+        )
+        return ops.sum(outputs, (0, 1, 3))
 
     outputs, pullback = with_pullback(columns, inputs["noisy_images"])
     return max(
@@ -263,16 +270,19 @@ def _replace_what_mixes_all(network):
 
 
 def _draw_weights(network):
-    """Random kernels, so that no derivative is 0 by chance or by design: last
-    layers start at 0."""
+    """Random convolutions, and nothing else that is not zero.
+
+    No derivative is 0 by chance or by design: last layers start at 0. Features
+    of a strip of zeros are zero too, where SiLU has a slope of 1/2; far below
+    zero its slope would be lost to rounding.
+    """
     generator = np.random.default_rng(0)
     for variable in network.trainable_variables:
         shape = variable.shape
-        if len(shape) == 0:
-            variable.assign(1.0)
-        elif len(shape) > 1:
-            fan_in = np.prod(shape[:-1])
-            variable.assign(generator.normal(size=shape) / fan_in**0.5)
+        values = np.ones(shape) if len(shape) == 0 else np.zeros(shape)
+        if len(shape) > 2:
+            values = generator.normal(size=shape) / np.prod(shape[:-1]) ** 0.5
+        variable.assign(values)
 
 
 def _name_in_copy(network, local, layer_name):
