@@ -42,6 +42,7 @@ def written_whole(path, check=None):
     try:
         yield temporary
         if temporary.is_file():
+            _give_usual_mode(temporary, holder)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         if check is not None:
@@ -50,6 +51,16 @@ def written_whole(path, check=None):
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _give_usual_mode(path, folder):
+    """Lets those read a file who may read what this process writes.
+
+    Some libraries write files that their owner alone may read.
+    """
+    usual = folder / f"{path.name}.mode"
+    usual.touch()
+    shutil.copymode(usual, path)
 
 
 def _sync_folder(path):

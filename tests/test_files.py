@@ -68,11 +68,15 @@ def test_an_old_file_is_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_is_readable_by_whom_the_umask_allows(tmp_path):
+@pytest.mark.parametrize("written_as", [None, 0o600])
+def test_a_file_is_readable_by_whom_the_umask_allows(written_as, tmp_path):
     plain, path = tmp_path / "plain.txt", tmp_path / "whole.txt"
     plain.write_text("")
     with written_whole(path) as temporary:
         temporary.write_text("")
+        # As the library of safetensors writes.
+        if written_as is not None:
+            temporary.chmod(written_as)
     assert path.stat().st_mode == plain.stat().st_mode
 
 
