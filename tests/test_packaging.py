@@ -67,6 +67,8 @@ def test_the_wheel_installs_the_commands_that_exist(wheel):
         "kud-sample",
         "kud-export",
         "kud-convert",
+        "kud-explain",
+        "kud-study",
     }
     for target in commands.values():
         module, function = target.split(":")

@@ -120,3 +120,16 @@ def test_the_table_has_a_line_for_each_block_and_the_totals():
     assert len(lines) == 2 + len(blocks) + 1
     assert f"{network.count_params():,}" in lines[-1]
     assert "all by attention" in table(blocks)
+
+
+def test_vectors_that_a_sum_brings_condition_the_block_after_it():
+    blocks = {block.name: block for block in describe(NETWORKS["plain"]())}
+    assert blocks["conv_1"].conditioning == ()
+    assert blocks["conv_2"].conditioning == ("noise_level",)
+
+
+def test_what_does_not_see_the_noisy_image_has_no_receptive_field():
+    network = UNet(**SMALL, super_resolution_factor=2)
+    blocks = {block.name: block for block in describe(network)}
+    assert blocks["low_resolution_upsample"].receptive_field is None
+    assert blocks["stem"].receptive_field == 3

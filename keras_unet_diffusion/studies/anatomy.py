@@ -61,7 +61,7 @@ class Block:
         activation_bytes: int, its output for one image in float32.
         receptive_field: int, pixels along an axis of the image that a pixel
             of its output can see through convolutions and resampling; None
-            for vectors. It may exceed the image.
+            for what does not see it. It may exceed the image.
         sees_whole_image: bool, whether attention lies on the way.
         conditioning: what else than images enters it, such as
             `("noise_level", "labels")`: names of the network's inputs.
@@ -198,7 +198,7 @@ def _block(network, layer, shape, height, flops, skip_to):
         activation_bytes=math.prod(shape) * _BYTES_OF_FLOAT32,
         receptive_field=(
             theoretical_receptive_field(network, layer.name)
-            if is_image
+            if is_image and "noisy_images" in _network_inputs(layer.output)
             else None
         ),
         sees_whole_image=attention,
@@ -295,11 +295,17 @@ def _is_image(tensor):
 
 
 def _conditioning(tensors):
-    """Names of the network's inputs that reach a block as vectors."""
+    """Names of the network's inputs that reach a block as vectors, directly
+    or by a sum before it that is no block of its own."""
     found = []
     for tensor in tensors:
+        layer = tensor._keras_history.operation
         if not _is_image(tensor):
             found += _network_inputs(tensor)
+        elif _kind(layer) is None and not isinstance(
+            layer, keras.layers.InputLayer
+        ):
+            found += _conditioning(_inputs_of(layer))
     return tuple(dict.fromkeys(found))
 
 

@@ -156,7 +156,8 @@ def effective_receptive_field(network, inputs, pixel=None):
     channels = outputs.shape[-1]
     field = 0.0
     for channel in range(channels):
-        shares = ops.tile(ops.one_hot([channel], channels), (len(images), 1))
+        share = ops.one_hot([channel], channels, dtype=outputs.dtype)
+        shares = ops.tile(share, (len(images), 1))
         gradient = np.abs(ops.convert_to_numpy(pullback(shares)))
         field = field + gradient.sum(axis=(0, 3), dtype="float64")
     return field / max(field.sum(), np.finfo("float64").tiny)

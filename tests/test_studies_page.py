@@ -1,0 +1,326 @@
+"""The page that explains a network: its data, its pictures, its safety."""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import keras
+import numpy as np
+import pytest
+from command_fixtures import CHEAP_PRESET
+from conftest import randomize
+from PIL import Image
+
+from keras_unet_diffusion import (
+    DiffusionProcess,
+    EDMPrediction,
+    EDMSchedule,
+    MagnitudePreservingUNet,
+    PlainCNN,
+    UNet,
+    layers,
+)
+from keras_unet_diffusion.studies import describe
+from keras_unet_diffusion.studies.explanations import explain
+from keras_unet_diffusion.studies.features import Features, Subject
+from keras_unet_diffusion.studies.page import render
+from keras_unet_diffusion.studies.page_data import Options, page_data
+from keras_unet_diffusion.studies.pictures import (
+    data_uri,
+    encode_all,
+    feature_sheet,
+    picture_bytes,
+    signed_bytes,
+)
+
+ABOUT = {
+    "title": "Ours </script><b>&",
+    "weights": "Random.",
+    "is_trained": False,
+    "image": "noise",
+}
+QUICK = Options(num_levels=2, num_steps=1, heat_maps="none", measured="none")
+EDM = DiffusionProcess(EDMSchedule(), EDMPrediction())
+
+
+def subject_of(network, label=None):
+    channels = network.input["noisy_images"].shape[-1]
+    image = np.random.default_rng(0).uniform(-1, 1, (8, 8, channels))
+    return Subject(image.astype("float32"), label)
+
+
+@pytest.fixture(scope="module")
+def plain_data():
+    """Data of a plain network of three convolutions, with heat maps."""
+    network = randomize(PlainCNN(8, 1, channels=20, num_layers=3), scale=0.5)
+    options = Options(num_levels=3, num_steps=2, heat_maps="all")
+    process = DiffusionProcess()
+    return page_data(network, process, subject_of(network), ABOUT, options)
+
+
+def pixels_of(uri):
+    encoded = uri.removeprefix("data:image/webp;base64,")
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    return np.asarray(picture.convert("RGB"))
+
+
+def test_zero_is_128_and_what_is_opposite_lies_opposite():
+    values = np.array([-2.0, -1.0, 0.0, 1.0, 2.0], "float32")
+    np.testing.assert_array_equal(
+        signed_bytes(np.repeat(values, 1000)).reshape(5, 1000)[:, 0],
+        # 127 steps to either side.
+        [1, 64, 128, 192, 255],
+    )
+    assert (signed_bytes(np.zeros(4)) == 128).all()
+
+
+def test_a_sheet_has_levels_side_by_side_and_channels_in_a_grid():
+    values = np.zeros((2, 3, 4, 5), "float32")
+    values[1, 2, 3, 4] = 1  # level, row, column, channel
+    features = Features(tuple(range(5)), values, (0.0, 1.0))
+    sheet, tile = feature_sheet(features)
+    assert tile == (2, 3, 3, 4)
+    # Channel 4 is in the second row of tiles and the second column.
+    ((row,), (column,)) = np.nonzero(sheet != 128)
+    assert (row, column) == (1 * 3 + 2, 3 * 4 + 1 * 4 + 3)
+
+
+def test_all_numbers_of_a_vector_are_in_its_tile():
+    vector = np.arange(1, 8, dtype="float32")[None]
+    sheet, tile = feature_sheet(Features(tuple(range(7)), vector, (1.0,)))
+    assert tile == (1, 1, 3, 3)
+    assert (np.diff(sheet.reshape(-1)[:7].astype(int)) > 0).all()
+    assert (sheet.reshape(-1)[7:] == 128).all()
+
+
+def test_small_pictures_come_back_exactly():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), "uint8")
+    np.testing.assert_array_equal(pixels_of(data_uri(pixels)), pixels)
+
+
+def test_pictures_are_compressed_until_they_fit():
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400), "uint8")
+    loose = encode_all({"noise": noise}, 10**6)["noise"]
+    tight = encode_all({"noise": noise}, 100_000)["noise"]
+    assert len(tight) <= 100_000 < len(loose)
+
+
+@pytest.mark.parametrize(
+    ("channels", "shown"), [(1, 1), (2, 1), (3, 3), (4, 3)]
+)
+def test_images_of_any_channels_are_shown(channels, shown):
+    image = np.full((2, 2, channels), [-1.0, *[3.0] * (channels - 1)])
+    pixels = picture_bytes(image)
+    assert pixels.shape == ((2, 2) if shown == 1 else (2, 2, 3))
+    assert pixels.reshape(4, shown)[0].tolist() == [0, 255, 255][:shown]
+
+
+NETWORKS = {
+    "plain": (lambda: PlainCNN(8, 1, channels=4, num_layers=2), None),
+    "every kind": (
+        lambda: UNet(
+            **CHEAP_PRESET
+            | {
+                "channel_multipliers": (1, 1),
+                "attention_levels": (1,),
+                "encoder_pyramid": "residual",
+                "decoder_pyramid": "skip",
+                "downsampling": "residual_block",
+                "scale_shift": True,
+                "residual_scale": 0.5**0.5,
+                "num_classes": 3,
+                "output_channels": 2,
+            }
+        ),
+        None,
+    ),
+    "magnitude preserving": (
+        lambda: MagnitudePreservingUNet(
+            8,
+            4,
+            base_channels=8,
+            channel_multipliers=(1,),
+            num_residual_blocks=1,
+            attention_resolutions=(8,),
+            num_head_channels=4,
+            num_classes=3,
+        ),
+        EDM,
+    ),
+    "upsampling": (
+        lambda: UNet(**CHEAP_PRESET, super_resolution_factor=2),
+        None,
+    ),
+    "of any size": (
+        lambda: UNet(**CHEAP_PRESET | {"image_size": None}),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "of any size"))
+        for name in NETWORKS
+    ],
+)
+def test_every_block_of_any_network_is_told_of_and_drawn(name):
+    make, process = NETWORKS[name]
+    network = make()
+    label = 2 if "labels" in network.input else None
+    data = page_data(
+        network,
+        process or DiffusionProcess(),
+        subject_of(network, label),
+        ABOUT,
+        QUICK,
+    )
+    size = 8 if network.input["noisy_images"].shape[1] is None else None
+    blocks = describe(network, size)
+    assert [block["name"] for block in data["blocks"]] == [
+        block.name for block in blocks
+    ]
+    assert data["about"]["parameters"] == network.count_params()
+    for block in data["blocks"]:
+        words = [block[x] for x in ("function", "formula", "reason")]
+        assert all(words) and block["reference"]
+        rows, columns, height, width = block["tile"]
+        pixels = pixels_of(data["pictures"][f"block {block['name']}"])
+        assert pixels.shape[:2] == (rows * height, 2 * columns * width)
+    assert pixels_of(data["pictures"]["strip"]).shape[:2] == (3 * 8, 8)
+    json.dumps(data, allow_nan=False)
+
+
+def test_kinds_without_words_are_refused():
+    with pytest.raises(ValueError, match="Received: 'made up'. Choose one"):
+        explain("made up", keras.layers.Activation("silu"))
+
+
+def test_words_follow_how_a_block_is_built():
+    added = explain("skip", keras.layers.Add())
+    joined = explain("skip", keras.layers.Concatenate())
+    assert (added.formula, joined.formula) == ("y = h + s", "y = [h, s]")
+    plain = explain("residual block", layers.ResidualBlock(8))
+    shifted = explain(
+        "residual block", layers.ResidualBlock(8, scale_shift=True)
+    )
+    assert "Ho et al. 2020" in plain.reference
+    assert "Dhariwal" in shifted.reference
+    down = explain("downsampling", layers.ResidualBlock(8, resampling="down"))
+    assert "halved" in down.function and "down(" in down.formula
+
+
+def test_a_heat_map_is_dark_outside_what_a_pixel_can_see(plain_data):
+    for number in (1, 2, 3):
+        heat = pixels_of(plain_data["pictures"][f"heat conv_{number}"])
+        seen = np.zeros((8, 8), bool)
+        # Convolutions of 3x3 reach one pixel further each, around (4, 4).
+        seen[4 - number : 5 + number, 4 - number : 5 + number] = True
+        assert (heat[seen].max(axis=-1) > 0).mean() > 0.9
+        assert (heat[~seen] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_networks_in_sixteen_bits_have_heat_maps_too(dtype):
+    network = PlainCNN(8, 1, channels=4, num_layers=2, dtype=dtype)
+    options = dataclasses.replace(QUICK, heat_maps="all")
+    data = page_data(
+        network, DiffusionProcess(), subject_of(network), ABOUT, options
+    )
+    heat = pixels_of(data["pictures"]["heat conv_1"])[..., 0]
+    assert (heat > 0).sum() == 9
+
+
+def test_the_output_is_measured_and_agrees_with_arithmetic(plain_data):
+    *others, last = plain_data["blocks"]
+    assert last["measured"] == last["receptive_field"] == 7
+    assert {block["measured"] for block in others} == {None}
+
+
+def test_the_page_opens_at_the_level_that_was_asked_for(plain_data):
+    ratios = [level["ratio"] for level in plain_data["levels"]]
+    # 0.05, 1 and 20, on steps of the schedule.
+    np.testing.assert_allclose(ratios, [0.05, 1, 20], rtol=0.1)
+    assert plain_data["level"] == 1
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, and the text of scripts and styles."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.texts, self.is_inside = [], [], False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.is_inside = tag in ("script", "style")
+        if self.is_inside:
+            self.texts.append([tag, dict(attributes), ""])
+
+    def handle_endtag(self, tag):
+        self.is_inside = False
+
+    def handle_data(self, data):
+        if self.is_inside:
+            self.texts[-1][2] += data
+
+
+@pytest.fixture(scope="module")
+def elements(plain_data):
+    return Elements(render(plain_data))
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(elements):
+    for _, attributes in elements.tags:
+        for name in ("src", "href", "action", "data", "srcset"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#"))
+    for tag, _, text in elements.texts:
+        if tag == "style":
+            assert "url(" not in text and "@import" not in text
+
+
+def test_the_policy_allows_the_scripts_inside_and_nothing_else(elements):
+    (policy,) = (
+        attributes["content"]
+        for tag, attributes in elements.tags
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules.pop("default-src") == "'none'"
+    assert rules.pop("img-src") == "data:"
+    assert not {"'unsafe-inline'", "'unsafe-eval'"} & set(policy.split())
+    for tag in ("script", "style"):
+        expected = {
+            base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            for kind, attributes, text in elements.texts
+            if kind == tag and attributes.get("type") != "application/json"
+        }
+        allowed = set(re.findall("'sha256-(.+?)'", rules[f"{tag}-src"]))
+        assert allowed == expected
+
+
+def test_what_is_shown_cannot_end_the_script_that_it_is_in(
+    elements, plain_data
+):
+    (data,) = (
+        text
+        for tag, attributes, text in elements.texts
+        if attributes.get("type") == "application/json"
+    )
+    found = json.loads(data)
+    assert found["about"]["title"] == ABOUT["title"]
+    assert found["pictures"] == plain_data["pictures"]
+    assert ("b", {}) not in elements.tags
+
+
+def test_the_drawing_library_comes_with_its_licence(plain_data):
+    page = render(plain_data)
+    assert "https://d3js.org v7" in page
+    assert "Permission to use, copy, modify, and/or distribute" in page
