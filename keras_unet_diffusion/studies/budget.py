@@ -1,0 +1,222 @@
+"""Small networks of equal budget: the same images, steps and parameters."""
+
+import dataclasses
+from collections.abc import Callable
+
+from keras_unet_diffusion.plain_cnn import PlainCNN
+from keras_unet_diffusion.unet import UNet
+
+# Parameters may differ by this share; more is refused.
+TOLERANCE = 0.05
+_MAX_TRIALS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What each network of a study is given.
+
+    Args:
+        source: see `open_source`; its split "test" is what losses are of.
+        image_size: int, pixels; see `UNet` for this and the next three.
+        image_channels: int, 1 or 3.
+        base_channels: int, those of the U-Net that others are compared with.
+        channel_multipliers: tuple, of that U-Net.
+        num_residual_blocks: int, of that U-Net.
+        train_steps: int, updates of the weights, a multiple of `num_checks`.
+        batch_size: int, images of an update.
+        learning_rate: float, of Adam.
+        validation_images: int, held-out images that losses are of.
+        num_noise_levels: int, times that losses are of.
+        num_checks: int, how often the loss is looked at in training.
+        seeds: tuple of ints. Each is a training of its own: other initial
+            weights, another order of images, other noise.
+
+    Raises:
+        ValueError: no seed, or the loss cannot be looked at so often.
+
+    Example:
+
+    ```python
+    dataclasses.replace(DIGITS, train_steps=1000)
+    ```
+    """
+
+    source: str
+    image_size: int
+    image_channels: int
+    base_channels: int
+    channel_multipliers: tuple
+    num_residual_blocks: int
+    train_steps: int
+    batch_size: int
+    learning_rate: float
+    validation_images: int
+    num_noise_levels: int = 8
+    num_checks: int = 4
+    seeds: tuple = (0, 1, 2)
+
+    def __post_init__(self):
+        if not self.seeds or self.train_steps % self.num_checks:
+            raise ValueError(
+                "Training needs a seed, and equal numbers of steps between "
+                f"looks at the loss. Received: seeds={self.seeds}, train_steps"
+                f"={self.train_steps}, num_checks={self.num_checks}. Give a "
+                "seed, and a multiple of num_checks as train_steps."
+            )
+
+    @property
+    def num_levels(self):
+        """Scales of the U-Net."""
+        return len(self.channel_multipliers)
+
+    @property
+    def plain_layers(self):
+        """Convolutions with which a plain CNN sees the whole image."""
+        return max(8, self.image_size // 2)
+
+
+# Minutes on a CPU: in their own 8x8 pixels, so that no frequency is empty.
+DIGITS = Budget(
+    source="digits",
+    image_size=8,
+    image_channels=1,
+    base_channels=12,
+    channel_multipliers=(1, 2, 2),
+    num_residual_blocks=1,
+    train_steps=240,
+    batch_size=32,
+    learning_rate=2e-3,
+    validation_images=128,
+)
+# For a GPU; give it source="folder:PATH" with PATH/train and PATH/test.
+CIFAR10 = Budget(
+    source="tfds:cifar10",
+    image_size=32,
+    image_channels=3,
+    base_channels=64,
+    channel_multipliers=(1, 2, 2, 2),
+    num_residual_blocks=2,
+    train_steps=10_000,
+    batch_size=128,
+    learning_rate=3e-4,
+    validation_images=1024,
+)
+BUDGETS = {"digits": DIGITS, "cifar10": CIFAR10}
+
+
+def make_unet(budget, width, **options):
+    """Makes a U-Net of a budget.
+
+    Args:
+        budget: a `Budget`.
+        width: float > 0, by which all channels are multiplied.
+        **options: of `UNet`.
+
+    Returns:
+        A `UNet` without attention but in the middle, and with two groups in
+        each normalisation, so that channels can be any even number.
+    """
+    channels = [
+        2 * max(1, round(budget.base_channels * width * multiplier / 2))
+        for multiplier in budget.channel_multipliers
+    ]
+    arguments = {
+        "image_size": budget.image_size,
+        "image_channels": budget.image_channels,
+        "base_channels": 1,
+        "channel_multipliers": tuple(channels),
+        "num_residual_blocks": budget.num_residual_blocks,
+        "attention_resolutions": (),
+        "num_groups": 2,
+        "noise_channels": budget.base_channels,
+        "embedding_channels": 4 * budget.base_channels,
+    }
+    return UNet(**(arguments | options))
+
+
+def make_plain_cnn(budget, width, **options):
+    """Makes a `PlainCNN` likewise; `options` are its own."""
+    return PlainCNN(
+        budget.image_size,
+        budget.image_channels,
+        channels=max(4, round(2 * budget.base_channels * width)),
+        **options,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One of the networks that a study compares.
+
+    Two of the same network are equal, whatever they are called, so that a
+    laboratory trains it once.
+
+    Args:
+        name: str, for tables.
+        make: `make_unet` or `make_plain_cnn`.
+        options: tuple of pairs, of `make`.
+        change: function of the network that returns another, see `surgery`;
+            None for none.
+    """
+
+    name: str = dataclasses.field(compare=False)
+    make: Callable = make_unet
+    options: tuple = ()
+    change: Callable | None = None
+
+    def build(self, budget, width=1.0):
+        """Makes the network, with new weights."""
+        network = self.make(budget, width, **dict(self.options))
+        return network if self.change is None else self.change(network)
+
+
+def variant(name, make=make_unet, change=None, **options):
+    """A `Variant` by its network's options."""
+    return Variant(name, make, tuple(options.items()), change)
+
+
+BASELINE = variant("U-Net")
+
+
+def equal_width(variant, budget, target):
+    """The width at which a network has as many parameters as another.
+
+    Args:
+        variant: a `Variant`.
+        budget: a `Budget`.
+        target: int, parameters.
+
+    Returns:
+        float, for `Variant.build`.
+
+    Raises:
+        ValueError: no width comes closer than 5%.
+    """
+    width, found = 1.0, {}
+    for _ in range(_MAX_TRIALS):
+        found[width] = variant.build(budget, width).count_params()
+        if abs(found[width] / target - 1) <= TOLERANCE / 2:
+            break
+        # Most parameters are between the channels of two layers. Channels are
+        # whole numbers: half-way to the solution goes round in no circle.
+        width *= (target / found[width]) ** (0.5 if len(found) < 4 else 0.2)
+    best = min(found, key=lambda width: abs(found[width] - target))
+    check_equal({variant.name: found[best]}, target)
+    return best
+
+
+def check_equal(parameters, target):
+    """Raises a `ValueError` for networks of unequal size.
+
+    Args:
+        parameters: dict of counts by name.
+        target: int, what all should have.
+    """
+    for name, count in parameters.items():
+        if abs(count - target) > TOLERANCE * target:
+            raise ValueError(
+                "A comparison needs networks of equal size. Received: "
+                f"{count:,} parameters of {name!r} against {target:,}, which "
+                f"is more than {TOLERANCE:.0%} apart. Give more base_channels,"
+                " so that they can be divided more finely."
+            )

@@ -1,0 +1,208 @@
+"""The site: it builds, its code runs, its commands are those that exist."""
+
+import importlib
+import importlib.util
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_unet_diffusion import DiffusionModel, UNet
+from keras_unet_diffusion.cli import convert, explain, export, sample, train
+from keras_unet_diffusion.cli.command import parse_flags
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+READ_ME = [
+    ROOT / "README.md",
+    *(ROOT / folder / "README.md" for folder in ("train", "export")),
+]
+COMMANDS = {
+    "python -m train": train,
+    "python -m export": export,
+    "kud-train": train,
+    "kud-sample": sample,
+    "kud-export": export,
+    "kud-convert": convert,
+    "kud-explain": explain,
+}
+# Pages whose code is run elsewhere, with what it needs.
+RUN_ELSEWHERE = {"averages.md": "test_averages_page.py"}
+# Guides train for less, where how long does not matter to what is shown.
+SHORTER = {
+    "epochs=100": "epochs=1",
+    "epochs=20": "epochs=1",
+    "epochs = 30": "epochs = 1",
+    "generate(\n    64": "generate(\n    2",
+    "generate(64": "generate(2",
+    "num_steps=50": "num_steps=3",
+    "num_steps=20": "num_steps=3",
+}
+
+
+def blocks(page, language):
+    """The fenced code of a page in one language, in its order."""
+    return re.findall(
+        rf"^```{language}\n(.+?)^```",
+        page.read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+
+
+def pages_with_code():
+    named = [page for page in PAGES if blocks(page, "python")]
+    return [
+        page
+        for page in named
+        if page.relative_to(DOCS).as_posix() not in RUN_ELSEWHERE
+    ]
+
+
+def make_photos(folder):
+    random = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (folder / "photos" / name).mkdir(parents=True)
+        for k in range(4):
+            pixels = random.integers(0, 256, (40, 50, 3), dtype="uint8")
+            Image.fromarray(pixels).save(folder / "photos" / name / f"{k}.jpg")
+
+
+def run(codes, names, page):
+    for code in codes:
+        for long, short in SHORTER.items():
+            code = code.replace(long, short)
+        exec(compile(code, str(page), "exec"), names)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Models that are not traced: what code does counts, not how fast."""
+    compile_model = DiffusionModel.compile
+    monkeypatch.setattr(
+        DiffusionModel,
+        "compile",
+        lambda model, *arguments: compile_model(
+            model, *arguments, run_eagerly=True
+        ),
+    )
+
+
+@pytest.mark.parametrize("page", pages_with_code(), ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs(page, eager, tmp_path, monkeypatch):
+    make_photos(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    network = UNet.from_preset("tiny", num_classes=10, null_label="learned")
+    # Pages that begin in the middle have a model of ten classes.
+    run(blocks(page, "python"), {"model": DiffusionModel(network)}, page)
+
+
+def test_the_readmes_code_samples_and_describes_a_process():
+    page = ROOT / "README.md"
+    # The first and the last are run in test_readme.py and
+    # test_export_checkpoint.py.
+    _, *codes, _ = blocks(page, "python")
+    names = {"model": DiffusionModel(UNet.from_preset("tiny"))}
+    run(codes, names, page)
+    assert np.isfinite(names["variations"]).all()
+    assert names["process"].weighting is not None
+
+
+def test_pages_whose_code_runs_elsewhere_are_named_there():
+    for page, test in RUN_ELSEWHERE.items():
+        assert page in (ROOT / "tests" / test).read_text()
+
+
+def command_lines():
+    """Each command of this library on a page, with its arguments."""
+    for page in [*PAGES, *READ_ME]:
+        for code in blocks(page, "bash"):
+            code = code.replace("\\\n", " ")
+            for line in re.split(r"\n|&&", code):
+                line = line.partition("  #")[0].strip()
+                for name in COMMANDS:
+                    start = line.find(name)
+                    rest = line[start + len(name) :]
+                    if start >= 0 and (not rest or rest[0] == " "):
+                        yield page, name, rest
+
+
+@pytest.mark.parametrize(
+    "page, name, arguments",
+    command_lines(),
+    ids=lambda value: value.stem if isinstance(value, Path) else value,
+)
+def test_the_flags_of_a_command_on_a_page_exist(
+    page, name, arguments, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    parse_flags(COMMANDS[name].define_flags, [name, *shlex.split(arguments)])
+
+
+def test_commands_stand_on_the_first_page():
+    pages = {page.name for page, _, _ in command_lines()}
+    assert "index.md" in pages and "README.md" in pages
+
+
+def site_hooks():
+    spec = importlib.util.spec_from_file_location(
+        "site_hooks", DOCS / "site_hooks.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_names_what_can_be_imported():
+    pytest.importorskip("mkdocs")
+    hooks = site_hooks()
+    for module in hooks.MODULES:
+        dotted = f"keras_unet_diffusion.{module}".rstrip(".")
+        names = importlib.import_module(dotted).__all__
+        assert sorted(names) == sorted(hooks.public_names(module))
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings")
+    import subprocess
+
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict"]
+        + ["--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"NO_MKDOCS_2_WARNING": "1", "PATH": ""},
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    reference = (tmp_path / "site" / "reference" / "index.html").read_text()
+    assert "class DiffusionModel" in reference or "DiffusionModel" in reference
+    start = (tmp_path / "site" / "index.html").read_text()
+    # Nothing is fetched from elsewhere when a page is opened.
+    for tag in re.findall(r"<(?:script|link|img)[^>]+>", start):
+        fetched = re.search(r"""(?:src|href)=["']?(https?:[^"' >]+)""", tag)
+        assert not fetched or 'rel="canonical"' in tag, tag
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    page = ROOT / "notebooks" / "digits.ipynb"
+    cells = json.loads(page.read_text())["cells"]
+    codes = [
+        # The library is installed already.
+        "".join(line for line in cell["source"] if not line.startswith("%"))
+        for cell in cells
+        if cell["cell_type"] == "code"
+    ]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    run(codes, names, page)
+    assert np.isfinite(names["samples"]).all()
+    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert names["history"].history["loss"][0] < 1.5
