@@ -22,6 +22,10 @@ from keras_unet_diffusion.samplers import make_sampler
 SHAPE = (8, 8, 1)
 
 
+# By default, test_export.py loads and compares such files.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def network():
     return randomize(UNet(**SMALL, num_classes=3, null_label="learned"))

@@ -170,6 +170,7 @@ def test_numbers_of_steps_that_do_not_exist_are_refused(files, num_steps):
         )
 
 
+@pytest.mark.slow
 def test_dynamic_files_take_any_batch_and_size(tmp_path):
     network = labelled_network(image_size=None)
     path = tmp_path / "dynamic.tflite"

@@ -86,9 +86,9 @@ def test_initialisation_keeps_the_signal_alive(num_layers):
     assert 0.1 < features.std() < 10
 
 
-@pytest.mark.parametrize(
-    "is_conditioned", [True, pytest.param(False, marks=pytest.mark.slow)]
-)
+# By default one is trained in test_studies_laboratory.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("is_conditioned", [True, False])
 def test_it_trains_in_a_diffusion_model(is_conditioned, digits):
     network = PlainCNN(**SMALL, condition_on_noise_level=is_conditioned)
     model = DiffusionModel(network, seed=0)

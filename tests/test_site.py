@@ -37,7 +37,8 @@ RUN_ELSEWHERE = {"averages.md": "test_averages_page.py"}
 # Guides train for less, where how long does not matter to what is shown.
 SHORTER = {
     "epochs=100": "epochs=1",
-    "epochs=20": "epochs=1",
+    "epochs=20": "epochs=1, steps_per_epoch=2",
+    "epochs=2,": "epochs=2, steps_per_epoch=2,",
     "epochs = 30": "epochs = 1",
     "generate(\n    64": "generate(\n    2",
     "generate(64": "generate(2",

@@ -74,10 +74,10 @@ def test_dilation_spreads_a_kernel():
 @pytest.mark.parametrize(
     "name",
     [
-        "ddpm",
         "residual_blocks",
-        "transposed",
         "pyramids",
+        pytest.param("ddpm", marks=pytest.mark.slow),
+        pytest.param("transposed", marks=pytest.mark.slow),
         pytest.param("bilinear", marks=pytest.mark.slow),
         pytest.param("skip_pyramids", marks=pytest.mark.slow),
         pytest.param("super_resolution", marks=pytest.mark.slow),
