@@ -59,6 +59,7 @@ setup(
             "onnxruntime>=1.20",
             "tf2onnx>=1.17",
         ],
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "jax": ["jax>=0.10"],
         # Other libraries to check against; the tests pass without them.
@@ -68,6 +69,9 @@ setup(
         "test": [
             "build>=1.2",
             "jax>=0.10",
+            # The site is built.
+            "mkdocs-material>=9.6",
+            "mkdocstrings[python]>=0.30",
             # With starlette and uvicorn, for the example of a server.
             "prometheus-client>=0.21",
             "pytest>=8.0",

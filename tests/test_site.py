@@ -40,6 +40,7 @@ SHORTER = {
     "epochs=20": "epochs=1, steps_per_epoch=2",
     "epochs=2,": "epochs=2, steps_per_epoch=2,",
     "epochs = 30": "epochs = 1",
+    "epochs=epochs,": "epochs=epochs, steps_per_epoch=3,",
     "generate(\n    64": "generate(\n    2",
     "generate(64": "generate(2",
     "num_steps=50": "num_steps=3",
@@ -85,16 +86,29 @@ def run(codes, names, page):
 def eager(monkeypatch):
     """Models that are not traced: what code does counts, not how fast."""
     compile_model = DiffusionModel.compile
-    monkeypatch.setattr(
-        DiffusionModel,
-        "compile",
-        lambda model, *arguments: compile_model(
-            model, *arguments, run_eagerly=True
-        ),
-    )
+
+    def compile_eagerly(model, *args, **kwargs):
+        compile_model(model, *args, **kwargs | {"run_eagerly": True})
+
+    monkeypatch.setattr(DiffusionModel, "compile", compile_eagerly)
 
 
-@pytest.mark.parametrize("page", pages_with_code(), ids=lambda page: page.stem)
+# What these do is done by default in the notebook, in test_readme.py and in
+# test_checkpoints.py.
+ELSEWHERE_TOO = ("index", "own_images", "resume")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page,
+            marks=[pytest.mark.slow] * (page.stem in ELSEWHERE_TOO),
+            id=page.stem,
+        )
+        for page in pages_with_code()
+    ],
+)
 def test_the_code_of_a_page_runs(page, eager, tmp_path, monkeypatch):
     make_photos(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -192,7 +206,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
         assert not fetched or 'rel="canonical"' in tag, tag
 
 
-def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+def test_the_notebook_runs_from_top_to_bottom(eager, tmp_path, monkeypatch):
     page = ROOT / "notebooks" / "digits.ipynb"
     cells = json.loads(page.read_text())["cells"]
     codes = [
