@@ -126,6 +126,7 @@ class CorrelatedPair(keras.layers.Layer):
         return next(gains) * mean + next(gains) * rest
 
 
+@pytest.mark.slow
 def test_new_pixels_follow_from_the_known_as_they_should():
     """Of two normal pixels with correlation r, given one, c, the other has
     the mean r c and the variance 1 - r**2."""

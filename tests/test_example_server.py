@@ -28,8 +28,8 @@ sys.path.insert(0, str(EXAMPLES / "server"))
 
 from app import Metrics  # noqa: E402
 from batching import Batcher, QueueFull  # noqa: E402
+from exported_model import draw_noise  # noqa: E402
 from orders import BadOrder, Order, read_order  # noqa: E402
-from sampling import draw_noise  # noqa: E402
 
 
 class CountingModel:

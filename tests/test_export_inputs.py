@@ -55,6 +55,7 @@ def test_networks_that_enlarge_and_see_their_estimates_take_them_as_inputs(
     assert "low_resolution_images" in manifest["generate"]["inputs"]
 
 
+@pytest.mark.slow
 def test_the_readmes_formulas_scale_what_a_network_of_edm_is_given(tmp_path):
     process = DiffusionProcess(EDMSchedule(), EDMPrediction(sigma_data=0.7))
     model = DiffusionModel(one_block_network(), process)

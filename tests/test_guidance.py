@@ -236,6 +236,7 @@ def test_a_guide_that_does_not_fit_is_refused(make_guide):
         )
 
 
+@pytest.mark.slow
 def test_loops_of_guides_are_forgotten_in_the_end(monkeypatch):
     monkeypatch.setattr(generation, "_MOST_FUNCTIONS", 2)
     process = gaussian_process()

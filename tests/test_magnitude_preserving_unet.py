@@ -165,6 +165,7 @@ def test_training_leaves_every_kernel_normalised(policy, digits):
             np.testing.assert_allclose(lengths, 1, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_it_learns_in_a_diffusion_model(digits):
     images, labels = digits[0][:256], digits[1][:256]
     model = DiffusionModel(

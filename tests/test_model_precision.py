@@ -21,6 +21,7 @@ def test_xla_trains_the_same(policy, digits):
     np.testing.assert_allclose(losses[1], losses[0], rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_like_float32(digits):
     losses = {}
     for policy in ("float32", "mixed_float16", "mixed_bfloat16"):

@@ -4,7 +4,7 @@ import argparse
 
 import uvicorn
 from app import Limits, make_app
-from sampling import Model
+from exported_model import Model
 
 
 def _positive(text):
