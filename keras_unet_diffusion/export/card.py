@@ -181,7 +181,7 @@ def _condition(manifest, inputs):
     """Lines of what a numpy runtime is given beside noise and steps."""
     given = {
         "labels": f"np.int32({_labels(manifest, 1)})",
-        "guidance_scale": "np.float32(2.0)  # 1.0 for none",
+        "guidance_scale": 'np.array(2.0, "float32")  # 1.0 for none',
         LOW_RESOLUTION: "small_image  # yours, float32, in [-1, 1]",
     }
     return [_argument(name, given[name]) for name in inputs if name in given]
@@ -202,7 +202,7 @@ generate = interpreter.get_signature_runner("generate")
 shape = {(1, *manifest["image_shape"])}
 images = generate(
     noise=np.random.default_rng(0).standard_normal(shape).astype("float32"),
-    num_steps=np.int32(20),
+    num_steps=np.array(20, "int32"),
 {"".join(lines)})["images"]
 pixels = np.round((np.clip(images, -1, 1) + 1) * 127.5).astype("uint8")
 ```
@@ -233,10 +233,10 @@ shape = {(1, *manifest["image_shape"])}
 x = np.random.default_rng(0).standard_normal(shape).astype("float32")
 x_0 = np.zeros_like(x)
 inputs = {{
-    "num_steps": np.int32(num_steps),
+    "num_steps": np.array(num_steps, "int32"),
 {"".join(lines)}}}
 for step in range(num_steps):
-    inputs |= {{"x_t": x, "step": np.int32(step)}}{first}
+    inputs |= {{"x_t": x, "step": np.array(step, "int32")}}{first}
     x, x_0 = session.run(["x_next", "x_0"], inputs)
 pixels = np.round((np.clip(x, -1, 1) + 1) * 127.5).astype("uint8")
 ```
