@@ -87,9 +87,9 @@ def study(values):
     """Runs studies as the flags say; the command without error handling."""
     check_given(values, "study", "out")
     check_place("out", values.out)
+    budget = make_budget(values)
     if values.figure:
         check_matplotlib()
-    budget = make_budget(values)
     folder = Path(values.out)
     folder.mkdir(parents=True, exist_ok=True)
     laboratory = Laboratory(budget, lambda line: print(line, flush=True))
