@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const char USAGE[] =
-    "usage: generate SAVED_MODEL [--out=images.ppm] [--seed=0] [--steps=50]\n"
+    "usage: generate SAVED_MODEL [--out=images.ppm] [--seed=0] [--steps=20]\n"
     "                [--sampler=ddim] [--labels=0,1,2 | --count=1]\n"
     "                [--guidance=1.0]\n";
 
@@ -118,7 +118,7 @@ static bool read_one(const char *argument, Arguments *arguments,
 bool read_arguments(int argc, char **argv, Arguments *arguments) {
   *arguments = (Arguments){.out = "images.ppm",
                            .sampler = "ddim",
-                           .num_steps = 50,
+                           .num_steps = 20,
                            .num_images = 1,
                            .guidance_scale = 1.0f};
   bool has_count = false;
