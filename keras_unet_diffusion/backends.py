@@ -151,3 +151,29 @@ def with_pullback(function, x):
         tape.watch(x)
         value = function(x)
     return value, lambda shares: tape.gradient(value, x, shares)
+
+
+def gradients(function, variables):
+    """Differentiates a function of nothing with respect to variables.
+
+    Args:
+        function: function without arguments that returns a scalar tensor.
+        variables: list of `keras.Variable`s, trainable or not, that it reads.
+
+    Returns:
+        List of tensors of the variables' shapes.
+    """
+    values = [x.value for x in variables]
+    if is_jax():
+        import jax
+
+        def of_values(values):
+            mapping = zip(variables, values, strict=True)
+            with keras.StatelessScope(state_mapping=mapping):
+                return function()
+
+        return jax.grad(of_values)(values)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        value = function()
+    return tape.gradient(value, values)

@@ -8,7 +8,12 @@ import pytest
 from dataset_cases import numbered_source, read, to_bytes, write_folder
 from PIL import Image
 
-from keras_unet_diffusion.data import decode_image, image_dataset, open_source
+from keras_unet_diffusion.data import (
+    decode_image,
+    decode_source,
+    image_dataset,
+    open_source,
+)
 
 
 def test_each_epoch_is_a_new_permutation_of_the_whole_set():
@@ -249,3 +254,23 @@ def test_an_opened_source_and_its_name_give_the_same_batches(tmp_path):
     for a, b in zip(expected, received, strict=True):
         np.testing.assert_array_equal(a, b)
     assert isinstance(open_source(name).items[0], Path)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_decoded_source_gives_the_same_batches(tmp_path, channels):
+    paths = write_folder(tmp_path, 9)
+    source = open_source(f"folder:{tmp_path}")
+    decoded = decode_source(source, 4, channels)
+    expected = read(image_dataset(source, 4, channels, seed=1))
+    for path in paths:
+        path.unlink()
+    received = read(image_dataset(decoded, batch_size=64, seed=1))
+    for a, b in zip(expected, received, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_bad_image_is_named_when_a_source_is_decoded(tmp_path):
+    path = write_folder(tmp_path, 3)[0]
+    path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=str(path)):
+        decode_source(open_source(f"folder:{tmp_path}"), 4, 3)

@@ -1,13 +1,10 @@
 """The command that runs the studies: `kud-study`."""
 
 import dataclasses
-import platform
 import sys
 import time
 from pathlib import Path
 
-import keras
-import tensorflow as tf
 from absl import flags
 
 from keras_unet_diffusion.cli.command import (
@@ -23,6 +20,7 @@ from keras_unet_diffusion.studies import (
     gradient_flow,
     plain_cnn_study,
     receptive_field_study,
+    resampling_study,
     scales,
     skips,
 )
@@ -32,11 +30,16 @@ from keras_unet_diffusion.studies.figures import (
     save_figure,
 )
 from keras_unet_diffusion.studies.laboratory import Laboratory
+from keras_unet_diffusion.training.hardware import (
+    describe_hardware,
+    describe_versions,
+)
 
 DESCRIPTION = """Shows by experiment why the U-Net is built as it is.
 
 Trains small networks of equal budget, and writes what was measured of them:
-STUDY.json, STUDY.png and, on the screen, a table.
+STUDY.json, STUDY.png and, on the screen, a table. Trained networks are kept in
+OUT/networks and not trained again: after a stop, the same command goes on.
 """
 STUDIES = {
     "plain_cnn": plain_cnn_study,
@@ -48,6 +51,7 @@ STUDIES = {
     "alignment": alignment,
     "accumulation": accumulation,
     "gradient_flow": gradient_flow,
+    "resampling": resampling_study,
 }
 
 
@@ -92,26 +96,40 @@ def study(values):
         check_matplotlib()
     folder = Path(values.out)
     folder.mkdir(parents=True, exist_ok=True)
-    laboratory = Laboratory(budget, lambda line: print(line, flush=True))
+    laboratory = Laboratory(
+        budget,
+        lambda line: print(line, flush=True),
+        folder=folder / "networks",
+    )
     chosen = STUDIES if values.study == "all" else [values.study]
     for name in chosen:
-        began = time.perf_counter()
-        result = STUDIES[name].run(laboratory)
-        setting = {
-            "budget": dataclasses.asdict(budget),
-            "seconds": round(time.perf_counter() - began),
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-            "device": _device(),
-        }
-        result = dataclasses.replace(result, setting=setting)
-        path = result.save(folder)
-        print(f"\n{result.table()}\n")
-        if values.figure:
-            path = folder / f"{name}.png"
-            save_figure(STUDIES[name].draw(result), path)
-        print(f"{path}, {setting['seconds']} s", flush=True)
+        run_study(name, laboratory, folder, values.figure)
+
+
+def run_study(name, laboratory, folder, figure=True):
+    """Runs one study, writes what it found and prints the table.
+
+    Args:
+        name: str, one of `STUDIES`.
+        laboratory: a `Laboratory`.
+        folder: `pathlib.Path` to write into.
+        figure: bool. Whether a figure is drawn too.
+    """
+    began = time.perf_counter()
+    result = STUDIES[name].run(laboratory)
+    setting = {
+        "budget": dataclasses.asdict(laboratory.budget),
+        "seconds": round(time.perf_counter() - began),
+        "hardware": describe_hardware(),
+        "versions": describe_versions(),
+    }
+    result = dataclasses.replace(result, setting=setting)
+    path = result.save(folder)
+    print(f"\n{result.table()}\n")
+    if figure:
+        path = folder / f"{name}.png"
+        save_figure(STUDIES[name].draw(result), path)
+    print(f"{path}, {setting['seconds']} s", flush=True)
 
 
 def make_budget(values):
@@ -135,14 +153,6 @@ def make_budget(values):
                 f"{','.join(values.seeds)}. Pass for example --seeds=0,1,2."
             ) from None
     return dataclasses.replace(BUDGETS[values.budget], **given)
-
-
-def _device():
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return "CPU"
-    details = tf.config.experimental.get_device_details(gpus[0])
-    return details.get("device_name", "GPU")
 
 
 def main(argv=None):

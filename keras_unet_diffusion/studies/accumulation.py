@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_unet_diffusion import noise as random_numbers
-from keras_unet_diffusion.backends import compiled
+from keras_unet_diffusion.backends import compiled, in_float64
 from keras_unet_diffusion.network_calls import NetworkCalls
 from keras_unet_diffusion.samplers import (
     DDIM,
@@ -45,6 +45,11 @@ _SHOWN_STEPS = 20
 _NUM_IMAGES = 16
 # Of the network in one step of any sampler here.
 _MAX_CALLS = 2
+
+
+def variants(budget):
+    """The network that all samplers call, a list."""
+    return [BASELINE]
 
 
 def run(laboratory):
@@ -112,6 +117,7 @@ class ErrorGrowth:
         self.networks = networks
         self._function = None
 
+    @in_float64
     def measure(self, shape, num_steps, seed=0):
         """Goes both ways, from the same noise.
 

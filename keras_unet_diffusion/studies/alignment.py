@@ -24,6 +24,11 @@ from keras_unet_diffusion.studies.surgery import (
 _NUM_SAMPLES = 8
 
 
+def variants(budget):
+    """The U-Net, and one that learns with a shift, a list of `Variant`."""
+    return [BASELINE, variant("trained so", change=with_shifted_prediction)]
+
+
 def run(laboratory):
     """Measures the trained U-Net with parts of it shifted by one pixel.
 
@@ -35,15 +40,7 @@ def run(laboratory):
     Returns:
         A `Result`.
     """
-    baseline, retrained = laboratory.train_all(
-        [
-            BASELINE,
-            variant(
-                "trained so",
-                change=with_shifted_prediction,
-            ),
-        ]
-    )
+    baseline, retrained = laboratory.train_all(variants(laboratory.budget))
     network = baseline.network
     to_the_right = Roll(1, axis=2, name="shifted_skip")
     cases = {

@@ -4,6 +4,22 @@ from keras_unet_diffusion.studies.budget import BASELINE, variant
 from keras_unet_diffusion.studies.comparison import compare, draw_comparison
 
 
+def variants(budget):
+    """The networks that are compared, a list of `Variant`."""
+    sizes = [budget.image_size >> level for level in range(budget.num_levels)]
+    coarsest = budget.num_levels - 1
+    return [
+        variant("none", middle_attention=False),
+        variant("middle", BASELINE.make),
+        *(
+            variant(f"{sizes[level]}x{sizes[level]}", attention_levels=(level,))
+            # Of images of 32 pixels, the second level has 16x16.
+            for level in sorted({1, coarsest}, reverse=True)
+        ),
+        variant("everywhere", attention_levels=tuple(range(coarsest + 1))),
+    ]
+
+
 def run(laboratory):
     """Measures cost and gain of attention at the levels of a U-Net.
 
@@ -13,23 +29,7 @@ def run(laboratory):
     Returns:
         A `Result`.
     """
-    budget = laboratory.budget
-    coarsest = budget.num_levels - 1
-    sizes = [budget.image_size >> level for level in range(coarsest + 1)]
-    variants = [
-        variant("none", middle_attention=False),
-        variant("middle", BASELINE.make),
-        variant(
-            f"{sizes[coarsest]}x{sizes[coarsest]}",
-            attention_levels=(coarsest,),
-        ),
-        variant(
-            f"{sizes[coarsest - 1]}x{sizes[coarsest - 1]}",
-            attention_levels=(coarsest - 1,),
-        ),
-        variant("everywhere", attention_levels=tuple(range(coarsest + 1))),
-    ]
-    return compare("attention", laboratory, variants)
+    return compare("attention", laboratory, variants(laboratory.budget))
 
 
 draw = draw_comparison

@@ -1,6 +1,7 @@
 """Small networks of equal budget: the same images, steps and parameters."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 from keras_unet_diffusion.plain_cnn import PlainCNN
@@ -8,7 +9,11 @@ from keras_unet_diffusion.unet import UNet
 
 # Parameters may differ by this share; more is refused.
 TOLERANCE = 0.05
-_MAX_TRIALS = 12
+# Closer than this, no better width is looked for.
+_CLOSE_ENOUGH = 0.01
+# And between widths as close as this there is none.
+_SAME_WIDTH = 1.002
+_MAX_TRIALS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,13 +98,13 @@ CIFAR10 = Budget(
     source="tfds:cifar10",
     image_size=32,
     image_channels=3,
-    base_channels=64,
+    base_channels=32,
     channel_multipliers=(1, 2, 2, 2),
-    num_residual_blocks=2,
-    train_steps=10_000,
+    num_residual_blocks=1,
+    train_steps=4_000,
     batch_size=128,
-    learning_rate=3e-4,
-    validation_images=1024,
+    learning_rate=5e-4,
+    validation_images=512,
 )
 BUDGETS = {"digits": DIGITS, "cifar10": CIFAR10}
 
@@ -116,9 +121,13 @@ def make_unet(budget, width, **options):
         A `UNet` without attention but in the middle, and with two groups in
         each normalisation, so that channels can be any even number.
     """
+    # Each level is rounded up or down at widths of its own: channels that grew
+    # all at once would leave sizes between which nothing lies.
+    num_levels = budget.num_levels
+    pairs = [budget.base_channels * x / 2 for x in budget.channel_multipliers]
     channels = [
-        2 * max(1, round(budget.base_channels * width * multiplier / 2))
-        for multiplier in budget.channel_multipliers
+        2 * max(1, math.floor(x * width + (level + 0.5) / num_levels))
+        for level, x in enumerate(pairs)
     ]
     arguments = {
         "image_size": budget.image_size,
@@ -193,13 +202,22 @@ def equal_width(variant, budget, target):
         ValueError: no width comes closer than 5%.
     """
     width, found = 1.0, {}
+    too_narrow, too_wide = None, None
     for _ in range(_MAX_TRIALS):
         found[width] = variant.build(budget, width).count_params()
-        if abs(found[width] / target - 1) <= TOLERANCE / 2:
+        if abs(found[width] / target - 1) <= _CLOSE_ENOUGH:
             break
-        # Most parameters are between the channels of two layers. Channels are
-        # whole numbers: half-way to the solution goes round in no circle.
-        width *= (target / found[width]) ** (0.5 if len(found) < 4 else 0.2)
+        if found[width] < target:
+            too_narrow = width
+        else:
+            too_wide = width
+        if too_narrow and too_wide:
+            if too_wide / too_narrow < _SAME_WIDTH:
+                break
+            width = math.sqrt(too_narrow * too_wide)
+        else:
+            # Most parameters are between the channels of two layers.
+            width *= math.sqrt(target / found[width])
     best = min(found, key=lambda width: abs(found[width] - target))
     check_equal({variant.name: found[best]}, target)
     return best

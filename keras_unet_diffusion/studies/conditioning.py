@@ -8,6 +8,15 @@ from keras_unet_diffusion.studies.surgery import (
 )
 
 
+def variants(budget):
+    """The networks that are compared, a list of `Variant`."""
+    return [
+        variant("in every block", BASELINE.make),
+        variant("at the stem", change=with_noise_level_at_stem),
+        variant("nowhere", change=without_noise_level),
+    ]
+
+
 def run(laboratory):
     """Measures loss by time of three networks.
 
@@ -20,12 +29,7 @@ def run(laboratory):
     Returns:
         A `Result`.
     """
-    variants = [
-        variant("in every block", BASELINE.make),
-        variant("at the stem", change=with_noise_level_at_stem),
-        variant("nowhere", change=without_noise_level),
-    ]
-    return compare("conditioning", laboratory, variants)
+    return compare("conditioning", laboratory, variants(laboratory.budget))
 
 
 draw = draw_comparison

@@ -2,8 +2,9 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from keras_unet_diffusion.backends import gradients
 from keras_unet_diffusion.layers import ResidualBlock
 from keras_unet_diffusion.studies.budget import variant
 from keras_unet_diffusion.studies.figures import (
@@ -44,11 +45,24 @@ def without_shortcuts(network):
     return rewired(network, call)
 
 
-def run(laboratory):
-    """Measures gradients by depth, at first and after training.
+def variants(budget):
+    """The networks that are compared, a list of `Variant`.
 
     Initial weights are PyTorch's, because those of DDPM let no gradient
     through but by shortcuts.
+    """
+    usual = {"initialization": "diffusers"}
+    cut = usual | {"skip_connections": "none"}
+    return [
+        variant("skips and shortcuts", **usual),
+        variant("shortcuts alone", **cut),
+        variant("skips alone", change=without_shortcuts, **usual),
+        variant("neither", change=without_shortcuts, **cut),
+    ]
+
+
+def run(laboratory):
+    """Measures gradients by depth, at first and after training.
 
     Args:
         laboratory: a `Laboratory`.
@@ -56,15 +70,7 @@ def run(laboratory):
     Returns:
         A `Result`.
     """
-    usual = {"initialization": "diffusers"}
-    cut = usual | {"skip_connections": "none"}
-    variants = [
-        variant("skips and shortcuts", **usual),
-        variant("shortcuts alone", **cut),
-        variant("skips alone", change=without_shortcuts, **usual),
-        variant("neither", change=without_shortcuts, **cut),
-    ]
-    trained = laboratory.train_all(variants)
+    trained = laboratory.train_all(variants(laboratory.budget))
     rows, curves = [], {"at first": {}, "after training": {}}
     for each in trained:
         found = []
@@ -108,19 +114,13 @@ def gradient_sizes(network, inputs, target):
 
     Returns:
         float array `(blocks,)`: of the kernel of the first convolution of
-        each, in the order of computation. TensorFlow alone.
+        each, in the order of computation.
     """
-    # Weights of the averaged network are constants to Keras, not to the tape.
-    kernels = [x.conv_1.kernel.value for x in _blocks(network)]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(kernels)
-        loss = tf.reduce_mean(tf.square(network(inputs) - target))
-    return np.array(
-        [
-            float(tf.sqrt(tf.reduce_mean(tf.square(gradient))))
-            for gradient in tape.gradient(loss, kernels)
-        ]
+    kernels = [x.conv_1.kernel for x in _blocks(network)]
+    found = gradients(
+        lambda: ops.mean(ops.square(network(inputs) - target)), kernels
     )
+    return np.sqrt([float(ops.mean(ops.square(x))) for x in found])
 
 
 def _blocks(network):

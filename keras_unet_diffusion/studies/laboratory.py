@@ -6,7 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_unet_diffusion.data import image_dataset
+from keras_unet_diffusion.data import (
+    decode_source,
+    image_dataset,
+    open_source,
+)
 from keras_unet_diffusion.diffusion import DiffusionProcess
 from keras_unet_diffusion.flops import count_flops
 from keras_unet_diffusion.generation import ImageGenerator
@@ -18,6 +22,10 @@ from keras_unet_diffusion.studies.budget import (
     equal_width,
 )
 from keras_unet_diffusion.studies.frequency import band_power
+from keras_unet_diffusion.studies.training_files import (
+    Training,
+    TrainingFiles,
+)
 from keras_unet_diffusion.training import FusedAdam
 
 # More than the updates of any run: no two seeds draw the same noise.
@@ -134,6 +142,8 @@ class Laboratory:
     Args:
         budget: a `Budget`.
         report: function of a str, told what is being done.
+        folder: path where trained networks are kept, and found again by a
+            laboratory of the same budget; None to keep none.
 
     Example:
 
@@ -143,10 +153,16 @@ class Laboratory:
     ```
     """
 
-    def __init__(self, budget, report=print):
+    def __init__(self, budget, report=print, folder=None):
         self.budget = budget
         self.report = report
         self.validation = _validation(budget)
+        self._source = decode_source(
+            open_source(budget.source),
+            budget.image_size,
+            budget.image_channels,
+        )
+        self._files = TrainingFiles(folder, budget, report)
         self.parameters = BASELINE.build(budget).count_params()
         self._trained = {}
 
@@ -181,52 +197,102 @@ class Laboratory:
     def _train(self, variant):
         budget = self.budget
         width = equal_width(variant, budget, self.parameters)
-        model = DiffusionModel(variant.build(budget, width), seed=0)
-        model.compile(FusedAdam(budget.learning_rate))
-        network = model.ema_network
+        network = variant.build(budget, width)
         predict = network_function(network)
-        trained = Trained(variant, network, predict, budget.seeds)
-        fresh = [
-            (x, x.numpy())
-            for x in (*model.optimizer.variables, *model.updates.variables)
-        ]
-        losses, bands, checks = [], [], []
+        initial, trainings, course = [], [], None
         for seed in budget.seeds:
-            for state, value in fresh:
-                state.assign(value)
             keras.utils.set_random_seed(seed)
-            initial = variant.build(budget, width).get_weights()
-            for each in (model.network, network):
-                each.set_weights(initial)
-            trained.initial.append(initial)
-            checks.append(self._fit(model, predict, seed))
-            errors = self.validation.errors(predict)
-            trained.weights.append(network.get_weights())
-            losses.append(loss_by_time(errors))
-            bands.append(band_power(errors, budget.num_levels).mean(axis=1))
+            initial.append(variant.build(budget, width).get_weights())
+            training = self._files.load(variant, seed)
+            if training is None:
+                course = course or _Course(
+                    budget, self._source, variant.build(budget, width)
+                )
+                training = self._measure(
+                    course, network, predict, initial[-1], seed
+                )
+                self._files.save(variant, seed, training)
+            trainings.append(training)
             self.report(
-                f"{variant.name}, seed {seed}: loss {losses[-1].mean():.4f}"
+                f"{variant.name}, seed {seed}: loss "
+                f"{training.losses.mean():.4f}"
             )
-        return dataclasses.replace(
-            trained,
-            losses=np.array(losses),
-            bands=np.array(bands),
-            checks=np.array(checks),
+        return Trained(
+            variant,
+            network,
+            predict,
+            budget.seeds,
+            initial,
+            weights=[x.weights for x in trainings],
+            losses=np.array([x.losses for x in trainings]),
+            bands=np.array([x.bands for x in trainings]),
+            checks=np.array([x.checks for x in trainings]),
         )
 
-    def _fit(self, model, predict, seed):
-        """Trains once; returns mean losses on the way."""
-        budget, found = self.budget, []
+    def _measure(self, course, network, predict, initial, seed):
+        """Trains once and measures; returns a `Training`."""
+        checks = []
+
+        def look(weights):
+            network.set_weights(weights)
+            errors = self.validation.errors(predict)
+            checks.append(loss_by_time(errors).mean())
+
+        weights = course.run(initial, seed, look)
+        network.set_weights(weights)
+        errors = self.validation.errors(predict)
+        bands = band_power(errors, self.budget.num_levels).mean(axis=1)
+        return Training(weights, loss_by_time(errors), bands, np.array(checks))
+
+
+class _Course:
+    """Trains one network again and again, each time from other weights.
+
+    Args:
+        budget: a `Budget`.
+        source: opened source of the images.
+        network: the `keras.Model`; its own weights do not matter.
+    """
+
+    def __init__(self, budget, source, network):
+        self.budget = budget
+        self.source = source
+        self.model = DiffusionModel(network, seed=0)
+        self.model.compile(FusedAdam(budget.learning_rate))
+        self._fresh = [
+            (x, x.numpy())
+            for x in (
+                *self.model.optimizer.variables,
+                *self.model.updates.variables,
+            )
+        ]
+
+    def run(self, initial, seed, look):
+        """Trains once.
+
+        Args:
+            initial: list of weights to begin with.
+            seed: int.
+            look: function of the averaged weights, called after each of the
+                budget's equal parts.
+
+        Returns:
+            The averaged weights in the end.
+        """
+        model, budget = self.model, self.budget
+        for state, value in self._fresh:
+            state.assign(value)
+        for each in (model.network, model.ema_network):
+            each.set_weights(initial)
         # Of the noise of an image the number of its update decides.
         model.updates.steps_taken.assign(seed * _UPDATES_BETWEEN_SEEDS)
 
-        def look(epoch, logs=None):
-            errors = self.validation.errors(predict)
-            found.append(loss_by_time(errors).mean())
+        def after_part(epoch, logs=None):
+            look(model.ema_network.get_weights())
 
         model.fit(
             image_dataset(
-                budget.source,
+                self.source,
                 budget.image_size,
                 budget.image_channels,
                 budget.batch_size,
@@ -235,10 +301,10 @@ class Laboratory:
             ),
             epochs=budget.num_checks,
             steps_per_epoch=budget.train_steps // budget.num_checks,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=look)],
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_part)],
             verbose=0,
         )
-        return found
+        return model.ema_network.get_weights()
 
 
 def _validation(budget):

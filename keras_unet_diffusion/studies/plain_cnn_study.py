@@ -22,9 +22,12 @@ from keras_unet_diffusion.studies.figures import (
 _NUM_SAMPLES = 12
 
 
-def plain_cnn(budget):
-    """The `Variant` that sees the whole image by convolutions alone."""
-    return variant("plain CNN", make_plain_cnn, num_layers=budget.plain_layers)
+def variants(budget):
+    """The U-Net, and a plain CNN that sees the whole image too."""
+    return [
+        BASELINE,
+        variant("plain CNN", make_plain_cnn, num_layers=budget.plain_layers),
+    ]
 
 
 def run(laboratory):
@@ -36,9 +39,9 @@ def run(laboratory):
     Returns:
         A `Result`.
     """
-    variants = [BASELINE, plain_cnn(laboratory.budget)]
-    result = compare("plain_cnn", laboratory, variants)
-    for each in variants:
+    compared = variants(laboratory.budget)
+    result = compare("plain_cnn", laboratory, compared)
+    for each in compared:
         trained = laboratory.train(each)
         # The weights of the first seed.
         network = next(trained.of_each_seed())

@@ -24,6 +24,15 @@ _DEPTHS = (2, 3, 5)
 _NUM_IMAGES = 32
 
 
+def variants(budget):
+    """Plain CNNs of growing depth, and the U-Net, a list of `Variant`."""
+    plain = [
+        variant(f"plain CNN, {n} layers", make_plain_cnn, num_layers=n)
+        for n in (*_DEPTHS, budget.plain_layers)
+    ]
+    return [*plain, BASELINE]
+
+
 def run(laboratory):
     """Measures both receptive fields and the errors by frequency.
 
@@ -34,12 +43,7 @@ def run(laboratory):
         A `Result`; errors are those at the noisier half of the times, where
         large structures are all that is left to see.
     """
-    depths = (*_DEPTHS, laboratory.budget.plain_layers)
-    variants = [
-        variant(f"plain CNN, {n} layers", make_plain_cnn, num_layers=n)
-        for n in depths
-    ]
-    trained = laboratory.train_all([*variants, BASELINE])
+    trained = laboratory.train_all(variants(laboratory.budget))
     rows, fields, distances = [], {}, {}
     for each in trained:
         seen = _effective_fields(laboratory, each)

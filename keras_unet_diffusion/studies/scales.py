@@ -25,6 +25,11 @@ CHANGES = {
 }
 
 
+def variants(budget):
+    """The network that is changed, trained as it is, a list."""
+    return [BASELINE]
+
+
 def run(laboratory):
     """Measures the trained U-Net with one level changed, for each level.
 
