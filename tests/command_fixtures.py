@@ -41,6 +41,7 @@ CHEAP_PRESET = {
     "channel_multipliers": (1,),
     "num_residual_blocks": 1,
     "attention_resolutions": (),
+    "middle_attention": False,
     "num_groups": 2,
 }
 FOUR_STEPS = [

@@ -12,6 +12,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 from keras_unet_diffusion import (  # noqa: E402
     DiffusionModel,
@@ -29,6 +30,15 @@ pytest_plugins = ["command_fixtures", "export_fixtures"]
 # What was imported stays: the garbage collector need not look at it again.
 gc.collect()
 gc.freeze()
+# Nor, while graphs are traced, at the many objects of each after a few more.
+gc.set_threshold(10_000)
+
+# An iterator that tunes itself often takes as long again to end as it was in
+# use, up to a minute, waiting for what tunes it (TensorFlow 2.21).
+untuned = tf.data.Options()
+untuned.autotune.enabled = False
+iterate = tf.data.Dataset.__iter__
+tf.data.Dataset.__iter__ = lambda data: iterate(data.with_options(untuned))
 
 # The smallest U-Net that still has every kind of layer.
 SMALL = {

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import error_interpolation
 
 from keras_unet_diffusion import (
     CosineSchedule,
@@ -177,3 +178,11 @@ def write_few(patch):
 def compared_here(monkeypatch):
     """Artifacts are compared in this process, which has TensorFlow loaded."""
     write_few(monkeypatch)
+
+
+@pytest.fixture
+def places_unnamed(monkeypatch):
+    """TensorFlow takes seconds to say where in a graph an error was."""
+    monkeypatch.setattr(
+        error_interpolation, "parse_message", lambda text: (text, [], [])
+    )

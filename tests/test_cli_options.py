@@ -43,7 +43,7 @@ def _pixels(path):
 
 
 def test_sample_keeps_what_is_white_in_a_mask_and_makes_the_rest_anew(
-    cheap_model, command, loaded_once, tmp_path
+    cheap_model, command, loaded_once, untraced_loops, tmp_path
 ):
     checkpoint, photos = tmp_path / "random.keras", tmp_path / "photos"
     save_model(cheap_model, checkpoint)
@@ -97,7 +97,7 @@ def test_sample_keeps_what_is_white_in_a_mask_and_makes_the_rest_anew(
 
 
 def test_sample_takes_back_the_images_that_it_wrote_in_their_order(
-    cheap_model, command, monkeypatch, tmp_path
+    cheap_model, command, monkeypatch, untraced_loops, tmp_path
 ):
     monkeypatch.setattr(
         sample, "load_diffusion_model", lambda path: cheap_model
@@ -202,7 +202,9 @@ def test_a_guide_must_have_the_schedule_and_prediction_of_the_model(
         assert not (tmp_path / "out").exists()
 
 
-def test_sample_enlarges_images_with_an_upsampler(command, tmp_path):
+def test_sample_enlarges_images_with_an_upsampler(
+    command, untraced_loops, tmp_path
+):
     network = randomize(UNet(**CHEAP_PRESET, super_resolution_factor=2))
     save_model(DiffusionModel(network), tmp_path / "upsampler.keras")
     Image.new("L", (4, 4), 200).save(tmp_path / "small.png")

@@ -84,7 +84,7 @@ def test_half_the_way_ends_where_the_exact_path_does(
     assert np.abs(varied - expected).max() < error
 
 
-def test_kept_pixels_are_kept_exactly(model, images):
+def test_kept_pixels_are_kept_exactly(model, images, untraced_loops):
     mask = np.eye(4)
     for sampler in ("ddim", "ddpm", "heun"):
         made = model.inpaint(

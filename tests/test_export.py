@@ -147,7 +147,9 @@ def test_a_saved_model_takes_any_batch(model, exported):
 
 
 @pytest.mark.parametrize("sampler", CHOSEN)
-def test_a_saved_model_generates_the_models_images(model, exported, sampler):
+def test_a_saved_model_generates_the_models_images(
+    model, exported, sampler, untraced_loops
+):
     generator = ImageGenerator(
         rebuild_in_float32(model.ema_network), model.process
     )
@@ -183,7 +185,9 @@ def test_a_saved_model_generates_the_models_images(model, exported, sampler):
         ),
     ],
 )
-def test_a_saved_model_refuses_wrong_inputs(exported, wrong, message):
+def test_a_saved_model_refuses_wrong_inputs(
+    exported, wrong, message, places_unnamed
+):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         generated(exported[0], **{"labels": [1, 2], "sampler": "ddpm"} | wrong)
 
@@ -201,7 +205,16 @@ def test_the_manifest_holds_the_schedule(model, exported):
     )
 
 
-@pytest.mark.parametrize("wrong", ["denoise", "step", "generate", None])
+# "denoise" is the one that is off by default in test_export_faults.py.
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param("denoise", marks=pytest.mark.slow),
+        "step",
+        "generate",
+        None,
+    ],
+)
 def test_a_signature_that_is_off_is_found(model, exported, wrong):
     network = rebuild_in_float32(model.ema_network)
     generator = ImageGenerator(network, model.process)

@@ -154,7 +154,7 @@ def test_pixels_go_through_the_files_range_and_back(exported):
         ({"num_steps": 1001}, "num_steps is at most 1000"),
     ],
 )
-def test_a_step_refuses_wrong_inputs(exported, wrong, message):
+def test_a_step_refuses_wrong_inputs(exported, wrong, message, places_unnamed):
     inputs = {"step": 0, "num_steps": 3, "labels": [1, 2]} | wrong
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         signature(exported[0], "step")(

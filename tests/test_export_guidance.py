@@ -70,7 +70,7 @@ def test_guidance_is_an_input_of_a_network_with_a_null_label(
     ],
 )
 def test_what_the_model_refuses_is_refused_by_its_files(
-    wrong, message, model, exported
+    wrong, message, model, exported, places_unnamed
 ):
     inputs = {"labels": [1, 2], "guidance_scale": 1.0, "num_steps": 3} | wrong
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):

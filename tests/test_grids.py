@@ -50,10 +50,11 @@ def steps_of(sampler, counts):
 @pytest.mark.parametrize("num_steps", [1, 3, 10, 13, 30])
 def test_grids_fall_and_end_where_no_noise_is_left(grid, num_steps):
     path = Path(SCHEDULE, DDIM(grid=grid), np.int32(num_steps), "float64")
-    points = [path(np.int32(i)) for i in range(num_steps + 1)]
-    times = [float(point.t) for point in points]
-    assert (np.diff(times) < 0).all() and times[-1] == 0
-    assert float(points[-1].alpha) == 1 and float(points[-1].sigma) == 0
+    points = path(np.arange(num_steps + 1, dtype="int32"))
+    t, alpha, sigma = map(np.asarray, (points.t, points.alpha, points.sigma))
+    assert len(t) == num_steps + 1
+    assert (np.diff(t) < 0).all() and t[-1] == 0
+    assert alpha[-1] == 1 and sigma[-1] == 0
 
 
 @pytest.mark.parametrize(

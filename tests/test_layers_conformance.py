@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SMALL, randomize
-from test_layers_table import build, each_layer, make_inputs
+from conftest import SMALL, first_of_each, randomize
+from test_layers_table import TABLE, build, each_layer, ids, make_inputs
 
 from keras_unet_diffusion import UNet
 
@@ -20,7 +20,12 @@ def test_graph_mode_equals_eager_mode(layer, arguments, shapes, out):
     )
 
 
-@each_layer
+# A program of XLA is compiled for a second: by default one of each layer.
+@pytest.mark.parametrize(
+    "layer, arguments, shapes, out",
+    first_of_each(TABLE, lambda layer, *_: layer),
+    ids=ids,
+)
 def test_outputs_and_gradients_under_xla_equal_eager_ones(
     layer, arguments, shapes, out
 ):
@@ -47,8 +52,15 @@ def test_outputs_and_gradients_under_xla_equal_eager_ones(
         assert np.abs(exact - ours).max() <= bound
 
 
+# The same code with other numbers of bits.
+EACH_POLICY = [
+    "mixed_float16",
+    pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
+]
+
+
 @each_layer
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", EACH_POLICY)
 def test_mixed_precision_is_close_to_float32(
     layer, arguments, shapes, out, policy
 ):
@@ -95,7 +107,7 @@ def test_no_tensor_has_more_than_four_dimensions(layer, arguments, shapes, out):
     assert max(ranks) <= 4
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", EACH_POLICY)
 def test_unet_keeps_its_policy_through_a_keras_file(policy, tmp_path):
     # Saved under one global policy, loaded under another.
     network = randomize(UNet(**SMALL, dtype=policy))

@@ -176,7 +176,9 @@ def images():
 
 
 @pytest.mark.parametrize("method", ["variational", "flow"])
-def test_image_k_costs_the_same_in_any_batch(network, images, method):
+def test_image_k_costs_the_same_in_any_batch(
+    network, images, method, untraced_loops
+):
     def bits(batch_size):
         return bits_per_dimension(
             network,

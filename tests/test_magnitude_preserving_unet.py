@@ -258,7 +258,11 @@ def test_round_trips_keep_arguments_and_function(tmp_path):
     np.testing.assert_array_equal(loaded(inputs), network(inputs))
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+# The same code with other numbers of bits.
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)],
+)
 def test_mixed_precision_is_close_to_float32(policy):
     exact = open_gains(MagnitudePreservingUNet(**SMALL))
     mixed = MagnitudePreservingUNet(**SMALL, dtype=policy)

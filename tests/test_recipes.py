@@ -24,7 +24,7 @@ CHEAPER = {
         "--train_steps=2",
         "--base_channels=32",
         "--num_sampling_steps=1",
-        "--sample_epochs=1",
+        "--sample_epochs=2",
         "--checkpoint_epochs=1",
     ],
     "cifar10_half_hour": [
@@ -33,7 +33,7 @@ CHEAPER = {
         "--warmup_steps=1",
         "--base_channels=32",
         "--num_sampling_steps=1",
-        "--sample_epochs=1",
+        "--sample_epochs=2",
         "--checkpoint_epochs=1",
     ],
 }
@@ -113,6 +113,7 @@ def test_a_recipe_trains_two_steps_as_it_says(
     monkeypatch.setitem(PRESETS, values.preset, shallow)
     _write_cifar10(tmp_path / "data")
     workdir = tmp_path / "run"
+    # One epoch: the samples are those of the end.
     status = train.main(
         [
             "kud-train",

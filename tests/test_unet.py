@@ -270,8 +270,11 @@ def test_config_round_trip_keeps_every_argument():
     assert copy.name == "changed"
 
 
+# One with most defaults goes through a file in test_layers_conformance.py.
 @pytest.mark.parametrize(
-    "arguments", [SMALL, ALL_CHANGED], ids=["small", "all_changed"]
+    "arguments",
+    [pytest.param(SMALL, marks=pytest.mark.slow), ALL_CHANGED],
+    ids=["small", "all_changed"],
 )
 def test_keras_file_round_trip_is_exact(arguments, tmp_path):
     network = randomize(UNet(**arguments))

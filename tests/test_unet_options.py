@@ -73,6 +73,9 @@ LIKE_THE_DEFAULT = (
     "noise_channels",
     "output_channels",
 )
+# Those that leave out layers of the default or have them elsewhere.
+LIKE_THE_DEFAULT += ("attention_levels", "decoder_attention")
+LIKE_THE_DEFAULT += ("middle_attention", "middle_attention_norm")
 
 
 @functools.cache

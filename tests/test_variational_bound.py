@@ -86,7 +86,9 @@ def test_bound_is_the_sum_of_errors_times_falls_of_snr(schedule, num_steps):
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
-@pytest.mark.parametrize("num_steps", [10, 100, None])
+@pytest.mark.parametrize(
+    "num_steps", [10, pytest.param(100, marks=pytest.mark.slow), None]
+)
 def test_bound_lies_above_the_entropy(variance, num_steps):
     images, entropy = gaussian_bytes(200)
     bits = variational_bits(images, CosineSchedule(), num_steps, variance)

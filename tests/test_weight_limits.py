@@ -13,7 +13,7 @@ from keras_unet_diffusion.weights import (
 SMALL = {
     "image_size": 8,
     "base_channels": 32,
-    "channel_multipliers": (1, 2),
+    "channel_multipliers": (1,),
     "num_residual_blocks": 1,
     "attention_resolutions": (),
     "downsample_padding": (1, 1),
@@ -51,7 +51,12 @@ SMALL = {
         ("diffusers", {"downsample_padding": (1, 0)}, "downsample_padding"),
         ("diffusers", {"super_resolution_factor": 2}, "super_resolution"),
         ("diffusers", {"num_classes": 3, "null_label": "zero"}, "null_label"),
-        ("diffusers", {"num_heads": 2}, "num_heads=2 with heads of different"),
+        (
+            "diffusers",
+            {"num_heads": 2, "channel_multipliers": (1, 2)}
+            | {"attention_levels": (0, 1)},
+            "num_heads=2 with heads of different",
+        ),
         (
             "diffusers",
             {"middle_attention_norm": False},
@@ -66,7 +71,7 @@ SMALL = {
 def test_what_a_project_cannot_express_is_refused_by_name(
     layout, arguments, named
 ):
-    network = UNet(**(SMALL | {"attention_levels": (0, 1)} | arguments))
+    network = UNet(**(SMALL | {"attention_levels": (0,)} | arguments))
     with pytest.raises(ValueError, match=named):
         export_tensors(network, layout)
 
@@ -79,13 +84,14 @@ def test_arguments_without_effect_are_not_refused():
         "label_embedding": "one_hot",
         "decoder_attention": "last",
     }
-    network = UNet(**(SMALL | without_effect))
+    two_levels = {"channel_multipliers": (1, 2)}
+    network = UNet(**(SMALL | two_levels | without_effect))
     assert guided_arguments(network)["resblock_updown"]
     assert diffusers_config(network)["num_class_embeds"] is None
 
 
 def test_a_learned_null_label_is_one_more_class_elsewhere():
     labels = {"num_classes": 10, "null_label": "learned"}
-    network = UNet(**(SMALL | {"channel_multipliers": (1,)} | labels))
+    network = UNet(**(SMALL | labels))
     assert guided_arguments(network)["num_classes"] == 11
     assert diffusers_config(network)["num_class_embeds"] == 11

@@ -35,21 +35,37 @@ def error_of(case, how):
     return error_over_spread(np.asarray(how(case, given)), expected)
 
 
-@pytest.mark.parametrize("case", MISTAKES)
+def project(case, *_):
+    """Where the network of a fixture comes from."""
+    return case.partition("_")[0]
+
+
+# That the fixtures notice all mistakes says something of the fixtures, which
+# seldom change: by default one of each project must notice one. Without a
+# mistake all pass by default, in test_weight_fixtures.py.
+@pytest.mark.parametrize(
+    ("case",), first_of_each([(case,) for case in MISTAKES], project)
+)
 def test_a_network_without_a_mistake_passes(case):
     assert error_of(case, outputs(np.copy)) <= GATE
 
 
-@pytest.mark.parametrize("way", NO_MISTAKES)
+# The ways by which the mistakes of a default run are made, and all others.
+DEFAULT_WAYS = ("arguments", "loaded", "inputs")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, marks=[pytest.mark.slow] * (way not in DEFAULT_WAYS))
+        for way in NO_MISTAKES
+    ],
+)
 def test_the_ways_to_make_mistakes_make_none_by_themselves(way):
     assert error_of(*NO_MISTAKES[way]) <= GATE
 
 
-# That the fixtures notice all of them says something of the fixtures, which
-# seldom change: by default each of them must notice one.
-@pytest.mark.parametrize(
-    ("case", "mistake"), first_of_each(ROWS, lambda case, mistake: case)
-)
+@pytest.mark.parametrize(("case", "mistake"), first_of_each(ROWS, project))
 def test_a_mistake_is_far_beyond_the_gate(case, mistake):
     least, how = MISTAKES[case][mistake]
     assert least >= 50 * GATE
@@ -121,8 +137,7 @@ STRUCTURES = [
 
 
 @pytest.mark.parametrize(
-    ("case", "changes", "named"),
-    first_of_each(STRUCTURES, lambda case, changes, named: case),
+    ("case", "changes", "named"), first_of_each(STRUCTURES, project)
 )
 def test_a_mistake_in_the_structure_is_refused_by_name(case, changes, named):
     network = copy_of(case, **changes)
