@@ -151,7 +151,8 @@ def test_a_missing_path_is_refused_with_where_it_was_sought(kind, tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     write_images(tmp_path, "1.png")
-    assert "no such folder" in message_of(f"folder:{tmp_path / '1.png'}")
+    file = f"folder:{tmp_path / '1.png'}"
+    assert "no such folder, but a file" in message_of(file)
 
 
 def tfds_examples(split):

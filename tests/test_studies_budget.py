@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from keras_unet_diffusion import UNet
+from keras_unet_diffusion.cli.study import STUDIES
 from keras_unet_diffusion.studies.budget import (
     BASELINE,
     BUDGETS,
@@ -71,9 +72,33 @@ def test_variants_of_the_same_network_are_equal_by_any_name():
 def test_training_without_a_seed_or_a_step_is_refused():
     with pytest.raises(ValueError, match=r"seeds=\(\)"):
         dataclasses.replace(DIGITS, seeds=())
-    with pytest.raises(ValueError, match="train_steps=243, num_checks=4"):
+    with pytest.raises(ValueError, match="=243. Give a multiple of 4"):
         dataclasses.replace(DIGITS, train_steps=243)
 
 
 def test_published_budgets_have_three_seeds():
     assert all(len(set(x.seeds)) >= 3 for x in BUDGETS.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_all_networks_of_a_study_are_of_equal_size(study, budget):
+    target = BASELINE.build(budget).count_params()
+    for other in study.variants(budget):
+        width = equal_width(other, budget, target)
+        count = other.build(budget, width).count_params()
+        assert 0.95 <= count / target <= 1.05
+
+
+def test_a_network_as_large_as_the_budget_tolerates_is_left_as_it_is():
+    other = variant("none", middle_attention=False)
+    budget = dataclasses.replace(
+        DIGITS, base_channels=96, channel_multipliers=(1,)
+    )
+    target = BASELINE.build(budget).count_params()
+    # What attention has is missing.
+    assert 0.95 < other.build(budget).count_params() / target < 0.985
+    assert equal_width(other, budget, target) == 1.0
+    strict = dataclasses.replace(budget, size_tolerance=0.01)
+    assert equal_width(other, strict, target) > 1.0

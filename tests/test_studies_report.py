@@ -27,7 +27,7 @@ from keras_unet_diffusion.studies.report import (
         # Deviation of 1, 2, 3 with n - 1: exactly 1.
         ([1.0, 2.0, 3.0], "2.00 ± 1.0"),
         (np.array([0.5, 0.5]), "0.500 ± 0"),
-        ([0.25], "0.250 ± 0"),
+        ([0.25], "0.250"),
     ],
 )
 def test_a_cell_has_three_digits_and_its_spread(cell, text):

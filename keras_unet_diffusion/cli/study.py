@@ -78,7 +78,7 @@ def define_flags(values):
         ("image_size", "Pixels."),
         ("image_channels", "1 or 3."),
         ("base_channels", "Channels of the U-Net's finest level."),
-        ("train_steps", "Updates of the weights."),
+        ("train_steps", "Updates of the weights, a multiple of 4."),
         ("batch_size", "Images of an update."),
         ("validation_images", "Held-out images that losses are of."),
     ):

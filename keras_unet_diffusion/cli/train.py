@@ -207,6 +207,7 @@ def _print_next_commands(workdir):
     print(
         f"\nLook at {workdir / 'samples.png'}. Next:\n"
         f"  tensorboard --logdir={workdir / 'logs'}\n"
+        f"  kud-explain --checkpoint={name} --out={name}.html\n"
         f"  kud-sample --checkpoint={name} --out={name}-samples\n"
         f"  kud-export --checkpoint={name} --out={name}-exported"
     )

@@ -127,7 +127,11 @@ def image_dataset(
             return pixels
         return pixels, tf.gather(labels, indices)
 
-    return dataset.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(make_batch, os.cpu_count()).prefetch(2)
+    # What tunes a pipeline holds its end up, for as long again as it ran.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def decode_source(source, image_size, image_channels):

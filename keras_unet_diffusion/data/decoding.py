@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 100_000_000
@@ -62,10 +62,16 @@ def decode_image(source, image_size, image_channels=3, max_pixels=MAX_PIXELS):
     except Exception as error:
         raise ValueError(
             "The image cannot be read: it is damaged, or not a JPEG, PNG, "
-            f"WebP, BMP or GIF file. Received: {where} ({error}). Repair or "
-            "remove it."
+            f"WebP, BMP or GIF file. Received: {where}{_reason(error)}. "
+            "Repair or remove it."
         ) from None
     return fit_image(picture, image_size)
+
+
+def _reason(error):
+    """What Pillow says, unless it only names the buffer that it was given."""
+    is_unknown = isinstance(error, UnidentifiedImageError)
+    return "" if is_unknown else f" ({error})"
 
 
 class _TooLarge(Exception):

@@ -191,16 +191,21 @@ def _read_tfds(builder, split, features):
 
 def _open_folder(folder, split):
     if not folder.is_dir():
+        what = ", but a file" if folder.exists() else ""
         raise ValueError(
-            f"There is no such folder. Received: source=folder:{folder}. Pass "
-            "the path of a folder of images, absolute or from "
+            f"There is no such folder{what}. Received: source=folder:{folder}. "
+            "Pass the path of a folder of images, absolute or from "
             f"{Path.cwd()}."
         )
     subfolders = {path.name for path in folder.iterdir() if path.is_dir()}
     if split in subfolders and subfolders <= SPLITS:
         folder = folder / split
     elif split != "train":
-        raise _split_error(split, ("train",), f"folder:{folder}")
+        raise ValueError(
+            f"The source has no such split. Received: split={split!r} of "
+            f"folder:{folder}. Put the images into {folder}/train and "
+            f"{folder}/{split}, and nothing else beside them."
+        )
     found = _files_under(folder)
     known = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)
     paths = [path for path in found if path.suffix.lower() in known]

@@ -3,11 +3,12 @@
 import numpy as np
 
 from keras_unet_diffusion.studies.figures import (
-    draw_bars,
     draw_lines,
+    draw_points,
     label_axes,
     new_figure,
     use_log_scale,
+    use_log_scale_if_wide,
 )
 from keras_unet_diffusion.studies.frequency import band_names
 from keras_unet_diffusion.studies.report import Result
@@ -89,23 +90,17 @@ def draw_comparison(result):
     first = next(iter(series["losses"]))
     figure, (by_time, by_band, by_step) = new_figure(3, height=2.7)
     baseline = np.array(series["losses"][first])
-    draw_lines(
-        by_time,
-        series["times"],
-        {name: np.array(x) / baseline for name, x in series["losses"].items()},
-        label_ends=False,
-    )
+    ratios = {n: np.array(x) / baseline for n, x in series["losses"].items()}
+    use_log_scale_if_wide(by_time, list(ratios.values()))
+    draw_lines(by_time, series["times"], ratios, label_ends=False)
     label_axes(by_time, TIME_LABEL, f"loss / that of {first}")
     baseline = np.array(series["bands"][first]).mean(axis=1)
-    draw_bars(
-        by_band,
-        series["band_names"],
-        {
-            name: np.array(x).mean(axis=1) / baseline
-            for name, x in series["bands"].items()
-        },
-        legend=False,
-    )
+    ratios = {
+        n: np.array(x).mean(axis=1) / baseline
+        for n, x in series["bands"].items()
+    }
+    use_log_scale_if_wide(by_band, list(ratios.values()))
+    draw_points(by_band, series["band_names"], ratios)
     label_axes(by_band, "cycles per pixel", f"error / that of {first}")
     use_log_scale(by_step)
     draw_lines(by_step, series["steps"], series["checks"])

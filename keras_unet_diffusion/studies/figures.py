@@ -28,8 +28,8 @@ def check_matplotlib():
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError(
             "Figures are drawn by matplotlib. Received: an environment "
-            "without it. Run pip install 'keras_unet_diffusion[studies]', or "
-            "leave the figure out."
+            "without it. Run pip install matplotlib, or leave figures out by "
+            "--nofigure."
         )
 
 
@@ -86,6 +86,12 @@ def use_log_scale(axis):
     axis.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
     axis.yaxis.set_minor_formatter(FuncFormatter(minor))
     axis.tick_params(which="minor", labelsize=8)
+
+
+def use_log_scale_if_wide(axis, values):
+    """`use_log_scale`, if the largest value is ten times the least."""
+    if np.max(values) > 10 * np.min(values):
+        use_log_scale(axis)
 
 
 def label_axes(axis, x, y, title=""):
@@ -158,26 +164,51 @@ def _label_ends(axis, x, ends):
         )
 
 
-def draw_bars(axis, groups, bars, legend=True):
+def draw_bars(axis, groups, bars):
     """Draws bars in groups, with a dot for each seed.
 
     Args:
         axis: of matplotlib.
         groups: names of the groups, on the x axis.
         bars: dict of arrays `(seeds, groups)` by name.
-        legend: bool. Whether names are written.
     """
-    width = 0.8 / len(bars)
-    for k, (name, values) in enumerate(bars.items()):
-        values = np.asarray(values, float)
-        x = np.arange(len(groups)) + (k - (len(bars) - 1) / 2) * width
-        colour = COLOURS[k % len(COLOURS)]
-        axis.bar(x, values.mean(axis=0), width * 0.92, color=colour, label=name)
-        for each in values:
-            axis.plot(x, each, ".", color="black", markersize=3)
-    axis.set_xticks(np.arange(len(groups)), groups, fontsize=7)
-    if legend and len(bars) > 1:
-        axis.legend(fontsize=7, frameon=False)
+    for x, values, colour, width in _in_groups(axis, groups, bars):
+        axis.bar(x, values.mean(axis=0), 0.92 * width, color=colour)
+        axis.plot(np.tile(x, len(values)), values.ravel(), "k.", markersize=3)
+
+
+def draw_points(axis, groups, points):
+    """Draws means as lines in groups, with a dot for each seed.
+
+    For ratios that differ little from 1, which bars from 0 would hide.
+
+    Args:
+        axis: of matplotlib.
+        groups: names of the groups, on the x axis.
+        points: dict of arrays `(seeds, groups)` by name.
+    """
+    for x, values, colour, width in _in_groups(axis, groups, points):
+        ends = x - 0.4 * width, x + 0.4 * width
+        axis.hlines(values.mean(axis=0), *ends, color=colour, linewidth=2)
+        axis.plot(
+            np.tile(x, len(values)),
+            values.ravel(),
+            ".",
+            color=colour,
+            markersize=4,
+        )
+
+
+def _in_groups(axis, groups, series):
+    """Labels the groups; yields where each series stands in them, its values,
+    its colour and how wide it may be."""
+    width = 0.8 / len(series)
+    for k, (_, values) in enumerate(series.items()):
+        x = np.arange(len(groups)) + (k - (len(series) - 1) / 2) * width
+        yield x, np.asarray(values, float), COLOURS[k % len(COLOURS)], width
+    # In two lines, as there is little room: "1/16 to", "1/8".
+    names = ["\n".join(name.rsplit(" ", 1)) for name in groups]
+    axis.set_xticks(np.arange(len(groups)), names, fontsize=7)
 
 
 def draw_images(axis, images, title, num_columns=4):

@@ -203,7 +203,7 @@ class Laboratory:
         for seed in budget.seeds:
             keras.utils.set_random_seed(seed)
             initial.append(variant.build(budget, width).get_weights())
-            training = self._files.load(variant, seed)
+            training = self._files.load(variant, width, seed)
             if training is None:
                 course = course or _Course(
                     budget, self._source, variant.build(budget, width)
@@ -211,7 +211,7 @@ class Laboratory:
                 training = self._measure(
                     course, network, predict, initial[-1], seed
                 )
-                self._files.save(variant, seed, training)
+                self._files.save(variant, width, seed, training)
             trainings.append(training)
             self.report(
                 f"{variant.name}, seed {seed}: loss "
@@ -303,6 +303,8 @@ class _Course:
             steps_per_epoch=budget.train_steps // budget.num_checks,
             callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_part)],
             verbose=0,
+            # Keras would warn that it cannot shuffle what is shuffled.
+            shuffle=False,
         )
         return model.ema_network.get_weights()
 
@@ -319,6 +321,13 @@ def _validation(budget):
     )
     images = next(iter(dataset))
     images = images[0] if isinstance(images, tuple) else images
+    if len(images) < budget.validation_images:
+        raise ValueError(
+            "There are fewer held-out images than the budget asks for. "
+            f"Received: validation_images={budget.validation_images}, and "
+            f"{len(images)} in the split 'test' of {budget.source}. Ask for "
+            "that many, or add images."
+        )
     random = np.random.default_rng(_NOISE_SEED)
     noise = random.standard_normal(images.shape, dtype="float32")
     edges = np.linspace(0, 1, budget.num_noise_levels + 1)

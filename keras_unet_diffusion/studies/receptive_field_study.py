@@ -11,6 +11,7 @@ from keras_unet_diffusion.studies.figures import (
     draw_lines,
     label_axes,
     new_figure,
+    use_log_scale_if_wide,
 )
 from keras_unet_diffusion.studies.frequency import band_names
 from keras_unet_diffusion.studies.receptive_field import (
@@ -124,7 +125,9 @@ def draw(result):
     )
     for axis, (name, field) in zip(axes, fields.items(), strict=False):
         field = np.array(field)
-        axis.imshow(np.sqrt(field / field.max()), cmap="cividis", vmin=0)
+        # Logarithmic, over four powers of ten.
+        shown = np.log10(np.maximum(field / field.max(), 1e-4))
+        axis.imshow(shown, cmap="cividis", vmin=-4, vmax=0)
         size = series["receptive_fields"][name]
         short = name.replace("plain CNN, ", "")
         axis.set_title(f"{short}\nsees {size} px", fontsize=7)
@@ -137,6 +140,7 @@ def draw(result):
         / unet[:, k : k + 1]
         for k, band in enumerate(series["band_names"])
     }
+    use_log_scale_if_wide(axes[-1], list(lines.values()))
     draw_lines(axes[-1], sizes, lines, marker=".")
     axes[-1].axhline(1, color="#666666", linewidth=0.8, linestyle="--")
     label_axes(

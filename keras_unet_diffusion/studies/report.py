@@ -77,8 +77,11 @@ def cell_text(cell):
         return f"{cell:,}"
     if isinstance(cell, float):
         return _digits(cell)
-    deviation = np.std(cell, ddof=1) if len(cell) > 1 else 0.0
-    return f"{_digits(np.mean(cell))} ± {_digits(deviation, 2)}"
+    mean = _digits(np.mean(cell))
+    # One seed has no spread that is known.
+    if len(cell) == 1:
+        return mean
+    return f"{mean} ± {_digits(np.std(cell, ddof=1), 2)}"
 
 
 def _digits(number, digits=3):

@@ -99,7 +99,6 @@ def draw(result):
         by_band,
         series["band_names"],
         {short[x]: series["bands"][x] for x in chosen},
-        legend=False,
     )
     label_axes(by_band, "cycles per pixel", "error / that of the whole network")
     return figure

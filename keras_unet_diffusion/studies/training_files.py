@@ -36,7 +36,7 @@ class TrainingFiles:
     """Keeps one file for each `Training`, and finds it again.
 
     A file is found by what was trained and how: the variant but for its name,
-    the budget but for its other seeds.
+    its width, the budget but for its other seeds.
 
     Args:
         folder: path, made when first needed; None keeps nothing.
@@ -47,7 +47,7 @@ class TrainingFiles:
 
     ```python
     files = TrainingFiles("runs/studies/networks", DIGITS)
-    training = files.load(BASELINE, seed=0)
+    training = files.load(BASELINE, width=1.0, seed=0)
     ```
     """
 
@@ -56,13 +56,14 @@ class TrainingFiles:
         self.budget = budget
         self.report = report
 
-    def path(self, variant, seed):
+    def path(self, variant, width, seed):
         """The file of a training, there or not."""
         budget = dataclasses.asdict(self.budget)
         del budget["seeds"]
         what = {
             "format": _FORMAT,
             "budget": budget,
+            "width": width,
             "make": _function_name(variant.make),
             "options": variant.options,
             "change": variant.change and _function_name(variant.change),
@@ -71,11 +72,13 @@ class TrainingFiles:
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self.folder / f"{key}-seed-{seed}.npz"
 
-    def load(self, variant, seed):
+    def load(self, variant, width, seed):
         """Reads a `Training`; None if there is none that can be read."""
-        if self.folder is None or not self.path(variant, seed).exists():
+        if self.folder is None:
             return None
-        path = self.path(variant, seed)
+        path = self.path(variant, width, seed)
+        if not path.exists():
+            return None
         try:
             with np.load(path, allow_pickle=False) as file:
                 count = int(file["num_weights"])
@@ -87,12 +90,13 @@ class TrainingFiles:
             self.report(f"{path} cannot be read and is trained anew: {error}")
             return None
 
-    def save(self, variant, seed, training):
+    def save(self, variant, width, seed, training):
         """Writes a `Training`, whole or not at all."""
         if self.folder is None:
             return
         weights = {f"weight_{i}": x for i, x in enumerate(training.weights)}
-        with written_whole(self.path(variant, seed)) as temporary:
+        path = self.path(variant, width, seed)
+        with written_whole(path) as temporary:
             np.savez(
                 temporary,
                 num_weights=len(weights),
