@@ -43,7 +43,9 @@ def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("explain") / "my_run"
     workdir.mkdir()
     network = randomize(UNet(**CHEAP_PRESET, num_classes=10))
-    save_model(DiffusionModel(network, seed=0), workdir / "model.keras")
+    model = DiffusionModel(network, seed=0)
+    model.updates.steps_taken.assign(3)
+    save_model(model, workdir / "model.keras")
     flags = ["", "--source=digits", "--split=test"]
     write_flags(workdir, parse_flags(train_flags.define_flags, flags))
     return workdir
@@ -78,7 +80,9 @@ def test_a_run_is_explained_on_an_image_that_it_was_trained_on(
     assert about["label"] == label
     assert about["image"] == f"image 7 of digits, class {label}"
     assert about["is_trained"]
+    assert about["told"] == f"class {label}"
     assert about["title"] == "my_run, explained"
+    assert about["weights"] == f"Averaged weights of {run}: 3 steps on digits."
 
 
 def test_one_may_choose_image_and_label(command, run, tmp_path):
@@ -95,6 +99,28 @@ def test_one_may_choose_image_and_label(command, run, tmp_path):
     assert result.status == 0, result.err
     about = data_of(out)["about"]
     assert (about["label"], about["image"]) == (4, "white.png")
+    # Of a file alone, nobody knows on what.
+    assert about["weights"].endswith("model.keras: 3 steps.")
+    assert "No --image" not in result.out
+
+
+def test_classes_are_called_by_the_names_of_the_images_trained_on(
+    command, run, tmp_path
+):
+    for name in ("cat", "ship"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        picture = Image.fromarray(np.zeros((8, 8), "uint8"))
+        picture.save(tmp_path / "photos" / name / "1.png")
+    run = shutil.copytree(run, tmp_path / "run")
+    flags = ["", f"--source=folder:{tmp_path / 'photos'}"]
+    write_flags(run, parse_flags(train_flags.define_flags, flags))
+    arguments = [f"--checkpoint={run}", f"--out={tmp_path / 'page.html'}"]
+    chosen = ["--image_number=0", "--label=1"]
+    result = command(explain, *arguments, *chosen, *QUICKEST)
+    assert result.status == 0, result.err
+    about = data_of(tmp_path / "page.html")["about"]
+    assert about["image"].endswith("photos, class cat")
+    assert about["told"] == "class ship"
 
 
 def test_a_preset_is_explained_and_said_to_be_untrained(
@@ -106,6 +132,7 @@ def test_a_preset_is_explained_and_said_to_be_untrained(
     about = data_of(out)["about"]
     assert not about["is_trained"]
     assert about["image"].startswith("image 0 of digits")
+    assert "--image=photos/cat/1.jpg." in result.out
 
 
 @pytest.mark.slow
@@ -127,7 +154,8 @@ def test_a_network_of_colours_gets_a_photograph(
     result = command(explain, "--preset=colours", f"--out={out}", *QUICKEST)
     assert result.status == 0, result.err
     about = data_of(out)["about"]
-    assert about["image"] == "a photograph of a flower"
+    assert about["image"] == "a photograph of a flower, as no --image was given"
+    assert "following a photograph of a flower. Pass one of" in result.out
     assert about["channels"] == 3
 
 
@@ -193,7 +221,15 @@ def test_a_preset_is_explained_as_it_was_trained():
                 "--preset=cheap",
                 "--image={tmp}/no.png",
             ],
-            ["No such file", "no.png"],
+            ["--image={tmp}/no.png, which does not exist"],
+        ),
+        (
+            ["--out={tmp}/page.html", "--preset=cheap", "--image={tmp}"],
+            ["--image={tmp}, which is a folder"],
+        ),
+        (
+            ["--out={tmp}/page.html", "--preset=cheap", "--noise_level=1e9"],
+            ["from 0.05 to 20", "noise_level=1000000000.0"],
         ),
     ],
 )

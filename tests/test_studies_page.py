@@ -5,8 +5,10 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -24,18 +26,12 @@ from keras_unet_diffusion import (
     UNet,
     layers,
 )
-from keras_unet_diffusion.studies import describe
-from keras_unet_diffusion.studies.explanations import explain
-from keras_unet_diffusion.studies.features import Features, Subject
+from keras_unet_diffusion.studies import describe, page
+from keras_unet_diffusion.studies.explanations import _KINDS, explain
+from keras_unet_diffusion.studies.features import Subject
 from keras_unet_diffusion.studies.page import render
 from keras_unet_diffusion.studies.page_data import Options, page_data
-from keras_unet_diffusion.studies.pictures import (
-    data_uri,
-    encode_all,
-    feature_sheet,
-    picture_bytes,
-    signed_bytes,
-)
+from keras_unet_diffusion.studies.pictures import data_uri
 
 ABOUT = {
     "title": "Ours </script><b>&",
@@ -43,6 +39,7 @@ ABOUT = {
     "is_trained": False,
     "image": "noise",
 }
+PAGE = Path(page.__file__).parent / "page"
 QUICK = Options(num_levels=2, num_steps=1, heat_maps="none", measured="none")
 EDM = DiffusionProcess(EDMSchedule(), EDMPrediction())
 
@@ -68,55 +65,9 @@ def pixels_of(uri):
     return np.asarray(picture.convert("RGB"))
 
 
-def test_zero_is_128_and_what_is_opposite_lies_opposite():
-    values = np.array([-2.0, -1.0, 0.0, 1.0, 2.0], "float32")
-    np.testing.assert_array_equal(
-        signed_bytes(np.repeat(values, 1000)).reshape(5, 1000)[:, 0],
-        # 127 steps to either side.
-        [1, 64, 128, 192, 255],
-    )
-    assert (signed_bytes(np.zeros(4)) == 128).all()
-
-
-def test_a_sheet_has_levels_side_by_side_and_channels_in_a_grid():
-    values = np.zeros((2, 3, 4, 5), "float32")
-    values[1, 2, 3, 4] = 1  # level, row, column, channel
-    features = Features(tuple(range(5)), values, (0.0, 1.0))
-    sheet, tile = feature_sheet(features)
-    assert tile == (2, 3, 3, 4)
-    # Channel 4 is in the second row of tiles and the second column.
-    ((row,), (column,)) = np.nonzero(sheet != 128)
-    assert (row, column) == (1 * 3 + 2, 3 * 4 + 1 * 4 + 3)
-
-
-def test_all_numbers_of_a_vector_are_in_its_tile():
-    vector = np.arange(1, 8, dtype="float32")[None]
-    sheet, tile = feature_sheet(Features(tuple(range(7)), vector, (1.0,)))
-    assert tile == (1, 1, 3, 3)
-    assert (np.diff(sheet.reshape(-1)[:7].astype(int)) > 0).all()
-    assert (sheet.reshape(-1)[7:] == 128).all()
-
-
 def test_small_pictures_come_back_exactly():
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), "uint8")
     np.testing.assert_array_equal(pixels_of(data_uri(pixels)), pixels)
-
-
-def test_pictures_are_compressed_until_they_fit():
-    noise = np.random.default_rng(0).integers(0, 256, (400, 400), "uint8")
-    loose = encode_all({"noise": noise}, 10**6)["noise"]
-    tight = encode_all({"noise": noise}, 100_000)["noise"]
-    assert len(tight) <= 100_000 < len(loose)
-
-
-@pytest.mark.parametrize(
-    ("channels", "shown"), [(1, 1), (2, 1), (3, 3), (4, 3)]
-)
-def test_images_of_any_channels_are_shown(channels, shown):
-    image = np.full((2, 2, channels), [-1.0, *[3.0] * (channels - 1)])
-    pixels = picture_bytes(image)
-    assert pixels.shape == ((2, 2) if shown == 1 else (2, 2, 3))
-    assert pixels.reshape(4, shown)[0].tolist() == [0, 255, 255][:shown]
 
 
 NETWORKS = {
@@ -194,6 +145,39 @@ def test_every_block_of_any_network_is_told_of_and_drawn(name):
         assert pixels.shape[:2] == (rows * height, 2 * columns * width)
     assert pixels_of(data["pictures"]["strip"]).shape[:2] == (3 * 8, 8)
     json.dumps(data, allow_nan=False)
+
+
+def test_no_two_kinds_have_the_same_colour_in_the_light_or_the_dark():
+    style = (PAGE / "page.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#\w+);", part))
+        for part in style.split(".dark {", 1)
+    )
+    variables = [
+        re.search(rf"\.{kind}\b[^{{]*{{ fill: var\(--([\w-]+)\)", style)[1]
+        for kind in (kind.replace(" ", "-") for kind in _KINDS)
+    ]
+    for colours in (light, dark):
+        assert len({colours[name] for name in variables}) == len(_KINDS)
+
+
+@pytest.mark.parametrize("noise_level", [0.01, 25.0, 1e9, math.nan])
+def test_a_page_cannot_open_at_noise_that_it_does_not_show(noise_level):
+    network = PlainCNN(8, 1, channels=4, num_layers=2)
+    options = dataclasses.replace(QUICK, noise_level=noise_level)
+    with pytest.raises(ValueError, match="from 0.05 to 20. Received: noise_le"):
+        page_data(
+            network, DiffusionProcess(), subject_of(network), ABOUT, options
+        )
+
+
+def test_without_heat_maps_the_page_says_why(plain_data):
+    network = PlainCNN(8, 1, channels=4, num_layers=2)
+    data = page_data(
+        network, DiffusionProcess(), subject_of(network), ABOUT, QUICK
+    )
+    assert data["no_heat"] == "left out by heat_maps=none"
+    assert plain_data["no_heat"] is None
 
 
 def test_kinds_without_words_are_refused():

@@ -12,7 +12,7 @@ from keras_unet_diffusion.cli.command import (
     run_command,
 )
 from keras_unet_diffusion.cli.explain_flags import check_flags, define_flags
-from keras_unet_diffusion.cli.explain_image import find_subject
+from keras_unet_diffusion.cli.explain_image import find_subject, flags_of_run
 from keras_unet_diffusion.cli.process_choices import SCHEDULES
 from keras_unet_diffusion.diffusion import (
     CosineSchedule,
@@ -43,10 +43,11 @@ def explain(values):
     check_given(values, "out")
     check_flags(values)
     check_place("out", Path(values.out).parent)
-    network, process, about = _network(values)
+    run = flags_of_run(values.checkpoint)
+    network, process, about = _network(values, run)
     generator = ImageGenerator(network, process)
     image_shape = generator.image_shape(values.image_size)
-    subject, words = find_subject(values, network, image_shape)
+    subject, words = find_subject(values, network, image_shape, run)
     options = Options(
         num_levels=values.num_levels,
         num_steps=values.num_steps,
@@ -55,13 +56,12 @@ def explain(values):
         measured=values.measured,
         say=lambda message: print(message, flush=True),
     )
-    about["image"] = words
-    write_page(values.out, network, process, subject, about, options)
+    write_page(values.out, network, process, subject, about | words, options)
     size = Path(values.out).stat().st_size / 1e6
     print(f"The page is {values.out}, {size:.1f} MB. Open it in a browser.")
 
 
-def _network(values):
+def _network(values, run):
     """The network, its process, and words about both."""
     if values.checkpoint is not None:
         model = load_diffusion_model(values.checkpoint)
@@ -69,7 +69,7 @@ def _network(values):
         name = Path(values.checkpoint).resolve().name
         words = {
             "title": f"{name}, explained",
-            "weights": f"Averaged weights of {name}.",
+            "weights": _weights(values.checkpoint, model, run),
             "is_trained": True,
         }
         return model.ema_network, model.process, words
@@ -84,6 +84,17 @@ def _network(values):
         "is_trained": False,
     }
     return network, _process(values.preset), words
+
+
+def _weights(checkpoint, model, run):
+    """Where the weights come from, as far as that is known."""
+    words = f"Averaged weights of {checkpoint}"
+    steps = int(model.updates.steps_taken.numpy())
+    # Converted weights were trained elsewhere.
+    if steps:
+        words += f": {steps:,} steps"
+        words += f" on {run.source}" if run is not None else ""
+    return f"{words}."
 
 
 def _check_is_ours(values, network):

@@ -31,7 +31,7 @@ def define_flags(values):
     _define_image_flags(to)
     flags.DEFINE_float(
         "noise_level",
-        1.0,
+        0.5,
         "Noise per image, sigma / alpha, at which the page opens, or the "
         "nearest of its levels.",
         **to,
@@ -91,6 +91,19 @@ def _define_image_flags(to):
     )
 
 
+def _check_image(values):
+    if values.image is None:
+        return
+    path = Path(values.image)
+    if path.is_dir() or not path.exists():
+        found = "which is a folder" if path.is_dir() else "which does not exist"
+        raise ValueError(
+            "The image that is followed is a file. Received: --image="
+            f"{values.image}, {found}. Pass the path of an image, such as "
+            "--image=photos/cat/1.jpg."
+        )
+
+
 def check_flags(values):
     """Raises a `ValueError` for flags that cannot be meant so."""
     if (values.checkpoint is None) == (values.preset is None):
@@ -104,6 +117,7 @@ def check_flags(values):
             f"One image is followed. Received: --image={values.image} and "
             f"--source={values.source}. Leave one out."
         )
+    _check_image(values)
     out = Path(values.out)
     if out.suffix != ".html" or out.is_dir():
         raise ValueError(

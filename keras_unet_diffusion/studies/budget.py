@@ -176,6 +176,12 @@ class Variant:
         options: tuple of pairs, of `make`.
         change: function of the network that returns another, see `surgery`;
             None for none.
+
+    Example:
+
+    ```python
+    Variant("added", options=(("skip_connections", "add"),)).build(DIGITS)
+    ```
     """
 
     name: str = dataclasses.field(compare=False)
@@ -190,7 +196,23 @@ class Variant:
 
 
 def variant(name, make=make_unet, change=None, **options):
-    """A `Variant` by its network's options."""
+    """A `Variant` by its network's options.
+
+    Args:
+        name: str, for tables.
+        make: see `Variant`.
+        change: see `Variant`.
+        **options: of `UNet`, or whatever `make` makes.
+
+    Returns:
+        A `Variant`.
+
+    Example:
+
+    ```python
+    variant("added", skip_connections="add")
+    ```
+    """
     return Variant(name, make, tuple(options.items()), change)
 
 

@@ -43,17 +43,27 @@ def noise_levels(schedule, num_levels=8):
             "An image is looked at in one noise level at least. Received: "
             f"num_levels={num_levels}. Pass 1 or more; 8 is usual."
         )
-    ends = _points(schedule, [schedule.min_time, schedule.max_time])
-    with np.errstate(divide="ignore"):
-        least, most = (point.sigma / point.alpha for point in ends)
-    ratios = np.geomspace(
-        max(least, LEAST_NOISE), min(most, MOST_NOISE), num_levels
-    )
+    ratios = np.geomspace(*noise_range(schedule), num_levels)
     times = _numbers(schedule.time(-2 * np.log(ratios)))
     if schedule.num_timesteps is not None:
         steps = np.round(times * schedule.num_timesteps)
         times = np.maximum(steps, 1) / schedule.num_timesteps
     return _points(schedule, times)
+
+
+def noise_range(schedule):
+    """Least and most noise per image of `noise_levels`.
+
+    Args:
+        schedule: a `Schedule`.
+
+    Returns:
+        Two floats, sigma / alpha: 0.05 and 20, or as far as the schedule goes.
+    """
+    ends = _points(schedule, [schedule.min_time, schedule.max_time])
+    with np.errstate(divide="ignore"):
+        least, most = (np.divide(point.sigma, point.alpha) for point in ends)
+    return max(float(least), LEAST_NOISE), min(float(most), MOST_NOISE)
 
 
 def _points(schedule, times):

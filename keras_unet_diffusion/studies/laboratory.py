@@ -149,7 +149,7 @@ class Laboratory:
 
     ```python
     laboratory = Laboratory(DIGITS)
-    laboratory.train(BASELINE).loss
+    laboratory.train(variant("added", skip_connections="add")).loss
     ```
     """
 

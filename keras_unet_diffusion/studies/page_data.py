@@ -15,6 +15,7 @@ from keras_unet_diffusion.studies.features import (
     inputs_at,
     low_resolution,
     noise_levels,
+    noise_range,
     shown_channels,
     shrunk,
     watch,
@@ -23,6 +24,10 @@ from keras_unet_diffusion.studies.pictures import (
     encode_all,
     feature_sheet,
     picture_bytes,
+)
+from keras_unet_diffusion.studies.process_explanations import (
+    explain_prediction,
+    explain_told,
 )
 from keras_unet_diffusion.studies.receptive_field import (
     effective_receptive_field,
@@ -49,7 +54,8 @@ class Options:
         num_levels: int >= 1. Positions of the slider over the noise level.
         num_steps: int >= 1. Steps of the denoising strip.
         noise_level: float > 0. Noise per image, sigma / alpha, at which the
-            page opens, or the nearest of the levels.
+            page opens, or the nearest of the levels. At 0.5 one can still
+            make out the image.
         heat_maps: "auto" draws effective receptive fields of all blocks if
             that is cheap; "all" or "none".
         measured: which receptive fields are measured from gradients beside
@@ -60,7 +66,7 @@ class Options:
 
     num_levels: int = 8
     num_steps: int = 12
-    noise_level: float = 1.0
+    noise_level: float = 0.5
     heat_maps: str = "auto"
     measured: str = "output"
     say: object = None
@@ -79,17 +85,20 @@ def page_data(network, process, subject, about, options=None):
         subject: the `features.Subject` that is followed through the network.
         about: dict of words for the page: `title`, `weights` (what is known
             of where they come from), `is_trained`, `image` (what the image
-            is).
+            is), and, if it is known, `label_name` (of the class that the
+            network is told).
         options: `Options`; None for the defaults.
 
     Returns:
         dict of what JSON knows.
 
     Raises:
-        ValueError: see `anatomy.describe`, `noise_levels` and
+        ValueError: the page is to open at a noise level that it does not
+            show; and see `anatomy.describe`, `noise_levels` and
             `denoise_step_by_step`.
     """
     options = options or Options()
+    _check_noise_level(process.schedule, options)
     size = subject.image.shape[0]
     any_size = None in network.input["noisy_images"].shape[1:3]
     blocks = describe(network, size if any_size else None)
@@ -107,11 +116,12 @@ def page_data(network, process, subject, about, options=None):
     strip = _strip(network, process, subject, options.num_steps, pictures)
     opens_at = _nearest(points, options.noise_level)
     inputs = inputs_at(network, process, subject, points[opens_at])
-    heat = _heat_maps(network, blocks, inputs, options)
+    no_heat = _why_no_heat_maps(blocks, options)
+    heat = {} if no_heat else _heat_maps(network, blocks, inputs, options)
     pictures |= {f"heat {name}": pixels for name, pixels in heat.items()}
     measured = _measured(network, blocks, options)
     return {
-        "about": about | _about(network, process, subject, blocks),
+        "about": _about(network, process, subject, blocks, about),
         "levels": [_level(process, point) for point in points],
         "level": opens_at,
         "blocks": [
@@ -119,26 +129,54 @@ def page_data(network, process, subject, about, options=None):
             for block in blocks
         ],
         "strip": strip,
+        "no_heat": no_heat,
         "pictures": encode_all(pictures, _MOST_BYTES),
     }
 
 
-def _about(network, process, subject, blocks):
+def _check_noise_level(schedule, options):
+    least, most = noise_range(schedule)
+    if not least <= options.noise_level <= most:
+        raise ValueError(
+            f"The page shows noise levels from {least:.4g} to {most:.4g}. "
+            f"Received: noise_level={options.noise_level}. Pass a number in "
+            "between."
+        )
+
+
+def _about(network, process, subject, blocks, about):
     height, width, channels = subject.image.shape
     total = {
         name: sum(getattr(block, name) for block in blocks)
         for name in ("parameters", "flops", "activation_bytes")
     }
-    return total | {
-        "network": type(network).__name__,
-        "height": height,
-        "width": width,
-        "channels": channels,
-        "label": subject.label,
-        "inputs": sorted(network.input),
-        "schedule": type(process.schedule).__name__,
-        "prediction": type(process.prediction).__name__,
-    }
+    told = subject.label
+    if told is not None:
+        told = f"class {about.get('label_name', told)}"
+    predicts = explain_prediction(process.prediction)
+    return (
+        about
+        | total
+        | {
+            "network": type(network).__name__,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "label": subject.label,
+            "told": told,
+            "inputs": sorted(network.input),
+            "schedule": type(process.schedule).__name__,
+            "prediction": type(process.prediction).__name__,
+            "predicts": predicts._asdict(),
+            "shows_image": _shows_image(process),
+            "noise_level_is": explain_told(process),
+        }
+    )
+
+
+def _shows_image(process):
+    """Whether a prediction is shown as it is, as an image, not scaled."""
+    return isinstance(process.prediction, ImagePrediction)
 
 
 def _level(process, point):
@@ -191,10 +229,9 @@ def _strip(network, process, subject, num_steps, pictures):
         size if any_size else None,
         low_resolution(network, subject.image),
     )
-    shows_image = isinstance(process.prediction, ImagePrediction)
     columns = []
     for step in steps:
-        unit = 1.0 if shows_image else 3 * _rms(step.prediction)
+        unit = 1.0 if _shows_image(process) else 3 * _rms(step.prediction)
         columns.append(
             (
                 _shown(step.x_t / _spread(step.point)),
@@ -211,22 +248,25 @@ def _strip(network, process, subject, num_steps, pictures):
     ]
 
 
-def _heat_maps(network, blocks, inputs, options):
-    """Effective receptive fields of the blocks' middle pixels, as bytes."""
-    images = [block for block in blocks if block.receptive_field is not None]
+def _why_no_heat_maps(blocks, options):
+    """Why there are to be none, in words; None if there are."""
+    if options.heat_maps == "none":
+        return "left out by heat_maps=none"
     flops, until = 0, 0
-    for block in images:
+    for block in _seeing(blocks):
         until += block.flops
         # A gradient costs about twice what it is the gradient of.
         flops += until * (1 + 2 * _HEAT_CHANNELS)
-    is_cheap = flops <= _CHEAP_FLOPS
-    if options.heat_maps == "none" or (
-        options.heat_maps == "auto" and not is_cheap
-    ):
-        return {}
+    if options.heat_maps == "auto" and flops > _CHEAP_FLOPS:
+        return "would have taken long; heat_maps=all draws it"
+    return None
+
+
+def _heat_maps(network, blocks, inputs, options):
+    """Effective receptive fields of the blocks' middle pixels, as bytes."""
     options.tell("Drawing effective receptive fields.")
     found = {}
-    for block in images:
+    for block in _seeing(blocks):
         output = network.get_layer(block.name).output
         channels = shown_channels(output.shape[-1], _HEAT_CHANNELS)
         few = ops.take(output, list(channels), axis=-1)
@@ -244,13 +284,16 @@ def _measured(network, blocks, options):
     """Receptive fields from gradients by name of the block."""
     if options.measured == "none":
         return {}
-    images = [
-        block.name for block in blocks if block.receptive_field is not None
-    ]
+    names = [block.name for block in _seeing(blocks)]
     if options.measured == "output":
-        images = images[-1:]
+        names = names[-1:]
     options.tell("Measuring receptive fields.")
-    return {name: measured_receptive_field(network, name) for name in images}
+    return {name: measured_receptive_field(network, name) for name in names}
+
+
+def _seeing(blocks):
+    """Those that see the noisy image."""
+    return [block for block in blocks if block.receptive_field is not None]
 
 
 def _shown(image):

@@ -3,14 +3,15 @@
 const whole = d3.format(",");
 
 function bytesText(count) {
+  if (count < 2 ** 10) return `${count} B`;
   return count < 2 ** 20
     ? `${d3.format(",.3~r")(count / 2 ** 10)} KiB`
     : `${d3.format(",.3~r")(count / 2 ** 20)} MiB`;
 }
 
 function flopsText(count) {
-  return count ? d3.format(".3~s")(count).replace("G", " G")
-    .replace("M", " M").replace("k", " k") : "0";
+  const [, number, prefix] = d3.format(".3~s")(count).match(/([\d.]+)(.*)/);
+  return `${number} ${prefix}FLOP`;
 }
 
 function shareText(part, total) {
@@ -51,7 +52,7 @@ function factsOf(block, {about}) {
       `${whole(block.parameters)}, ${shareText(block.parameters,
         about.parameters)}`],
     ["Operations",
-      `${flopsText(block.flops)}FLOP, ${shareText(block.flops, about.flops)}`],
+      `${flopsText(block.flops)}, ${shareText(block.flops, about.flops)}`],
     ["Activations", `${bytesText(block.activation_bytes)} in float32, `
       + shareText(block.activation_bytes, about.activation_bytes)],
   ];
@@ -99,10 +100,11 @@ function featuresText(block, level) {
     + "noise levels.";
 }
 
-function noiseText(level) {
+function noiseText(level, about) {
+  const what = about.noise_level_is ? ` (${about.noise_level_is})` : "";
   const ratio = level.ratio === null ? "no image at all" : level.ratio;
   return `Noise per image (σ / α) ${ratio}; time t ${level.t}; the network `
-    + `is told ${level.told}`;
+    + `is told ${level.told}${what}`;
 }
 
 const COLUMNS = [
@@ -115,9 +117,10 @@ const COLUMNS = [
   ["Receptive field", (x) => x.receptive_field ?? "–", "number"],
   ["Measured", (x) => x.measured ?? "–", "number"],
   ["Sees all", (x) => (x.sees_whole_image ? "yes" : "no")],
-  ["Is told", (x) => x.conditioning.join(", ").replaceAll("_", " ") || "–"],
+  ["Is told",
+    (x) => x.conditioning.join(", ").replaceAll("_", "\u00a0") || "–",
+    "wrapped"],
   ["Skip to", (x) => x.skip_to ?? "–"],
-  ["In the code", (x) => x.source],
 ];
 
 function drawTable({about, blocks}, choose) {

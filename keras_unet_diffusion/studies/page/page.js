@@ -27,9 +27,7 @@ function choose(name, leap = false) {
   page.rows.classed("selected", (x) => x === block);
   element("choice").value = name;
   describeBlock(block, page);
-  const heat = element("heat");
-  heat.disabled = !(`heat ${name}` in data.pictures);
-  element("square").disabled = block.receptive_field === null;
+  allowOverlays(block);
   paintLevel();
   const number = data.blocks.indexOf(block) + 1;
   element("status").textContent = `${name}, ${block.kind}, ${shapeOf(block)}, `
@@ -38,6 +36,17 @@ function choose(name, leap = false) {
   if (leap) {
     element("details").focus({preventScroll: true});
     element("details").scrollIntoView({block: "start"});
+  }
+}
+
+/** Switches off what is not known of a block, and says why. */
+function allowOverlays(block) {
+  const blind = block.receptive_field === null
+    ? "this block sees no noisy image" : "";
+  const reasons = {square: blind, heat: blind || data.no_heat};
+  for (const [id, why] of Object.entries(reasons)) {
+    element(id).disabled = Boolean(why);
+    element(`no-${id}`).textContent = why ? ` (${why})` : "";
   }
 }
 
@@ -56,7 +65,7 @@ async function paintLevel() {
   const {selected: block, level} = page;
   const count = data.levels.length;
   const isCurrent = () => page.selected === block && page.level === level;
-  const text = noiseText(data.levels[level]);
+  const text = noiseText(data.levels[level], data.about);
   element("noise").value = level;
   element("noise").setAttribute("aria-valuetext", text);
   element("noise-value").textContent = text;
@@ -78,7 +87,8 @@ async function paintNoisy(block, level, count, isCurrent) {
   await paintPart(canvas, levels, {column: level, row: 0, columns: count,
     rows: 1});
   enlarge(canvas, 384);
-  let caption = `What the network sees: ${data.about.image}`;
+  let caption = "What the network sees, xₜ";
+  if (data.about.told) caption += `. It is told ${data.about.told}`;
   if (heat) {
     await paintHeat(canvas, heat);
     caption += `. Bright: what matters to the middle pixel of ${block.name}, `
@@ -98,7 +108,7 @@ async function paintNoisy(block, level, count, isCurrent) {
 }
 
 function drawStrip() {
-  const rows = ["x_t", "prediction", "estimate of x_0"];
+  const rows = ["xₜ", "prediction", "estimate of x₀"];
   const table = d3.select("#strip");
   table.append("caption").attr("class", "visually-hidden")
     .text("Each step of the sampler: what the network sees, predicts and "
@@ -124,9 +134,14 @@ function drawStrip() {
   });
 }
 
-async function showResult() {
-  const whole = {column: 0, row: 0, columns: 1, rows: 1};
-  paintPart(element("result"), page.picture("result"), whole);
+/** The images that stay the same: the one that is followed, and the made. */
+function showImages() {
+  const all = {column: 0, row: 0, columns: 1, rows: 1};
+  paintPart(element("clean"), page.picture("image"), all);
+  paintPart(element("result"), page.picture("result"), all);
+  const text = `The clean image, x₀: ${data.about.image}`;
+  element("clean").setAttribute("aria-label", text);
+  element("clean-caption").textContent = `${text}.`;
 }
 
 async function showStep(step) {
@@ -154,20 +169,23 @@ async function showStep(step) {
 function introduce() {
   const {about} = data;
   element("summary").textContent = `${about.network}: `
-    + `${whole(about.parameters)} parameters, ${flopsText(about.flops)}FLOP `
+    + `${whole(about.parameters)} parameters, ${flopsText(about.flops)} `
     + `for one image, ${bytesText(about.activation_bytes)} of activations; `
     + `${about.schedule}, ${about.prediction}. ${about.weights}`;
   element("warning").hidden = about.is_trained;
   element("warning").textContent = "This network is not trained: its weights "
     + "are random. Sizes, costs and receptive fields are those of any network "
     + "built like it; activations and images say nothing yet.";
-  const told = about.label === null
-    ? "" : ` It is told the class ${about.label}.`;
+  const {name, formula, looks} = about.predicts;
+  element("predicts").textContent = `What it predicts, ${name}: ${formula}`;
+  const told = about.told ? ` It is told ${about.told}.` : "";
   element("strip-help").textContent = `The network makes an image of noise in `
-    + `${data.strip.length} steps of DDIM.${told} In each it sees x_t, `
-    + "predicts, and that prediction says what the finished image would be: "
-    + "a blur of all that is possible first, then one image. x_t is divided "
-    + "by its spread, and a prediction by three times its own.";
+    + `${data.strip.length} steps of DDIM.${told} In each it sees `
+    + "xₜ = α x₀ + σ ε, an image x₀ under noise ε, and predicts "
+    + `${name}: ${formula}. ${looks} That prediction says what the finished `
+    + "image would be: a blur of all that is possible first, then one image. "
+    + `To be shown, xₜ is divided by its spread${about.shows_image ? ""
+      : ", and a prediction by three times its own"}.`;
 }
 
 function useTheme() {
@@ -242,7 +260,7 @@ useTheme();
 listen();
 drawStrip();
 showStep(0);
-showResult();
+showImages();
 choose((data.blocks.find((block) => block.skip_to)
   ?? data.blocks.find((block) => block.height !== null)).name);
 document.documentElement.dataset.readyAfter = Math.round(performance.now());
