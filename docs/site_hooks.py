@@ -36,6 +36,8 @@ PAGES = {
     "CONTRIBUTING.md": "Contributing and design",
     "CHANGELOG.md": "Changelog",
 }
+# What draws the live figures; its licence goes with every copy.
+LIBRARY = ("d3.min.js", "d3.LICENSE")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -71,7 +73,11 @@ def on_config(config):
 
 
 def on_files(files, config):
-    """Adds the reference, the repository's pages and their pictures."""
+    """Adds the reference, the repository's pages and pictures, and D3."""
+    for name in LIBRARY:
+        content = (ROOT / PACKAGE / "studies" / "page" / name).read_text()
+        place = f"javascripts/{name}"
+        files.append(File.generated(config, place, content=content))
     for module, title in MODULES.items():
         files.append(
             File.generated(

@@ -1,32 +1,17 @@
 /* node explain_page.mjs PAGE.html SHOTS: uses the page of kud-explain as people
    do, in a headless browser, and prints what it found as JSON. Screenshots go
-   to the folder SHOTS.
-
-   CHROMIUM names the browser's program, /usr/bin/chromium unless set. */
+   to the folder SHOTS. */
 
 import {mkdir} from "node:fs/promises";
-import {join, resolve} from "node:path";
+import {resolve} from "node:path";
 import {pathToFileURL} from "node:url";
-import {chromium} from "playwright-core";
+import {open, photograph, unnamed, withBrowser} from "./browser.mjs";
 
-const FLAGS = [
-  "--no-sandbox", "--disable-gpu", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update",
-  "--disable-sync",
-];
 const [file, shots] = process.argv.slice(2);
 const address = pathToFileURL(resolve(file)).href;
 
-/** Opens the page and notes all that goes wrong and all that is fetched. */
-async function open(browser, options) {
-  const page = await browser.newPage(options);
-  const notes = {problems: [], addresses: []};
-  page.on("console", (message) => {
-    if (message.type() === "error") notes.problems.push(message.text());
-  });
-  page.on("pageerror", (error) => notes.problems.push(error.message));
-  page.on("request", (request) => notes.addresses.push(request.url()));
-  await page.goto(address);
+async function openReady(browser, options) {
+  const {page, notes} = await open(browser, address, options);
   await page.waitForFunction(
     () => document.documentElement.dataset.readyAfter);
   return {page, notes};
@@ -164,29 +149,15 @@ async function useButtons(page, skipped) {
   return found;
 }
 
-/** Elements that a screen reader has no name for. */
-function unnamed(page) {
-  return page.evaluate(() =>
-    [...document.querySelectorAll(
-      "input, select, button, canvas, [role=option], [role=region]")]
-      .filter((x) => !x.labels?.length && !x.ariaLabel && !x.textContent)
-      .map((x) => x.outerHTML.slice(0, 80)));
-}
-
-async function photograph(page, name) {
-  await page.waitForTimeout(300);
-  await page.screenshot({path: join(shots, `${name}.png`), fullPage: true});
-}
-
 async function checkPhone(browser) {
-  const {page, notes} = await open(browser, {
+  const {page, notes} = await openReady(browser, {
     viewport: {width: 360, height: 740}, colorScheme: "dark", hasTouch: true,
     reducedMotion: "reduce",
   });
   const [last] = (await page.locator(".block title").allTextContents())
     .slice(-1);
   await page.locator("#choice").selectOption(last);
-  await photograph(page, "phone_dark");
+  await photograph(page, shots, "phone_dark");
   const found = await page.evaluate(() => ({
     width: document.documentElement.scrollWidth,
     background: getComputedStyle(document.body).backgroundColor,
@@ -203,16 +174,13 @@ async function checkPhone(browser) {
 }
 
 await mkdir(shots, {recursive: true});
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS,
-});
-try {
-  const {page, notes} = await open(browser, {
+await withBrowser(async (browser) => {
+  const {page, notes} = await openReady(browser, {
     viewport: {width: 1200, height: 900}, colorScheme: "light",
   });
   const readyAfter = Number(await page.evaluate(
     () => document.documentElement.dataset.readyAfter));
-  await photograph(page, "desktop_light");
+  await photograph(page, shots, "desktop_light");
   const visited = await visitAll(page);
   const skipped = Object.keys(visited)
     .find((name) => visited[name].facts["Its skip goes to"]);
@@ -221,13 +189,11 @@ try {
   const strip = await useStrip(page);
   const keys = await useKeys(page);
   const buttons = await useButtons(page, skipped);
-  await photograph(page, "desktop_used");
+  await photograph(page, shots, "desktop_used");
   console.log(JSON.stringify({
     address, readyAfter, visited, skipped, noise, strip, keys, buttons,
     unnamed: await unnamed(page),
     phone: await checkPhone(browser),
     ...notes,
   }));
-} finally {
-  await browser.close();
-}
+});

@@ -5,15 +5,22 @@ import importlib.util
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_fixtures import build_site
 from PIL import Image
 
 from keras_unet_diffusion import DiffusionModel, UNet
-from keras_unet_diffusion.cli import convert, explain, export, sample, train
+from keras_unet_diffusion.cli import (
+    convert,
+    explain,
+    export,
+    sample,
+    study,
+    train,
+)
 from keras_unet_diffusion.cli.command import parse_flags
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +38,7 @@ COMMANDS = {
     "kud-export": export,
     "kud-convert": convert,
     "kud-explain": explain,
+    "kud-study": study,
 }
 # Pages whose code is run elsewhere, with what it needs.
 RUN_ELSEWHERE = {"averages.md": "test_averages_page.py"}
@@ -159,6 +167,25 @@ def test_the_flags_of_a_command_on_a_page_exist(
     parse_flags(COMMANDS[name].define_flags, [name, *shlex.split(arguments)])
 
 
+@pytest.mark.slow
+def test_the_commands_for_own_images_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path)
+    fewer = {
+        "python -m train": ["--train_steps=2", "--steps_per_epoch=2"],
+        "kud-explain": ["--num_levels=1", "--num_steps=1", "--heat_maps=none"],
+    }
+    page = DOCS / "guides" / "own_images.md"
+    run = []
+    for where, name, arguments in command_lines():
+        if where == page:
+            flags = [*shlex.split(arguments), *fewer[name]]
+            assert COMMANDS[name].main([name, *flags]) == 0
+            run.append(name)
+    assert run == list(fewer)
+    assert (tmp_path / "photos.html").stat().st_size > 100_000
+
+
 def test_commands_stand_on_the_first_page():
     pages = {page.name for page, _, _ in command_lines()}
     assert "index.md" in pages and "README.md" in pages
@@ -183,20 +210,7 @@ def test_the_reference_names_what_can_be_imported():
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-    pytest.importorskip("mkdocs")
-    pytest.importorskip("material")
-    pytest.importorskip("mkdocstrings")
-    import subprocess
-
-    built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict"]
-        + ["--quiet", "--site-dir", str(tmp_path / "site")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={"NO_MKDOCS_2_WARNING": "1", "PATH": ""},
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
+    build_site(tmp_path / "site")
     reference = (tmp_path / "site" / "reference" / "index.html").read_text()
     assert "class DiffusionModel" in reference or "DiffusionModel" in reference
     start = (tmp_path / "site" / "index.html").read_text()
@@ -204,6 +218,12 @@ def test_the_site_builds_without_a_warning(tmp_path):
     for tag in re.findall(r"<(?:script|link|img)[^>]+>", start):
         fetched = re.search(r"""(?:src|href)=["']?(https?:[^"' >]+)""", tag)
         assert not fetched or 'rel="canonical"' in tag, tag
+    # What live figures load is there, too.
+    for place in ("d3.min.js", "d3.LICENSE", "live_panel.js"):
+        assert (tmp_path / "site" / "javascripts" / place).is_file()
+    for path in DOCS.glob("studies/*/*.json"):
+        shipped = tmp_path / "site" / path.relative_to(DOCS)
+        assert shipped.read_bytes() == path.read_bytes()
 
 
 def test_the_notebook_runs_from_top_to_bottom(eager, tmp_path, monkeypatch):

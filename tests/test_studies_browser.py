@@ -1,23 +1,20 @@
 """The page that explains a network, used in a browser."""
 
-import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
+from browser_fixtures import install_playwright, use_in_browser
 from conftest import SMALL, randomize
-from example_cases import EXAMPLES, needs
+from example_cases import needs
 
-from keras_unet_diffusion import DiffusionProcess, UNet
+from keras_unet_diffusion import DiffusionProcess, UNet, VelocityPrediction
+from keras_unet_diffusion.diffusion import CosineSchedule
 from keras_unet_diffusion.studies import describe
 from keras_unet_diffusion.studies.features import Subject
 from keras_unet_diffusion.studies.page import write_page
 from keras_unet_diffusion.studies.page_data import Options
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 ABOUT = {
     "title": "Ours </script><b>&",
     "weights": "Random.",
@@ -28,38 +25,31 @@ pytestmark = [needs("node", "npm"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """What a browser found that used the page; see `explain_page.mjs`."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip("chromium not installed")
+def folder(tmp_path_factory):
+    """A folder in which a browser can be driven."""
     folder = tmp_path_factory.mktemp("explain")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(EXAMPLES / "web" / name, folder)
-    shutil.copy(Path(__file__).parent / "explain_page.mjs", folder)
-    done = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.skip(f"npm's packages cannot be installed: {done.stderr[-200:]}")
+    install_playwright(folder)
+    return folder
+
+
+def write(page, process, about, **options):
+    """Writes a page; returns the network, of ten classes, and the image."""
     network = randomize(UNet(**SMALL, num_classes=10))
-    options = Options(num_levels=3, num_steps=3, heat_maps="all")
     image = np.random.default_rng(0).uniform(-1, 1, (8, 8, 1))
     subject = Subject(image.astype("float32"), label=3)
+    options = Options(num_levels=3, num_steps=3, **options)
+    write_page(page, network, process, subject, about, options)
+    return network, subject
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    """What a browser found that used the page; see `explain_page.mjs`."""
     page = folder / "page.html"
-    write_page(page, network, DiffusionProcess(), subject, ABOUT, options)
-    done = subprocess.run(
-        ["node", "explain_page.mjs", page.name, "shots"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CHROMIUM": CHROMIUM},
-    )
-    assert done.returncode == 0, done.stderr
+    network, _ = write(page, DiffusionProcess(), ABOUT, heat_maps="all")
+    found = use_in_browser(folder, "explain_page.mjs", page.name, "shots")
     assert len(list((folder / "shots").glob("*.png"))) == 3
-    return json.loads(done.stdout) | {
+    return found | {
         "bytes": page.stat().st_size,
         "blocks": {block.name: block for block in describe(network)},
     }
@@ -165,3 +155,50 @@ def test_it_fits_a_phone_in_the_dark_without_motion(report):
     assert phone["background"] == report["buttons"]["dark"]
     assert phone["animation"] == "none"
     assert phone["inSight"]
+
+
+@pytest.fixture(scope="module")
+def words(folder):
+    """What a page without heat maps says; see `explain_words.mjs`."""
+    process = DiffusionProcess(CosineSchedule(), VelocityPrediction())
+    about = ABOUT | {"label_name": "cat"}
+    _, subject = write(folder / "w.html", process, about, heat_maps="none")
+    found = use_in_browser(folder, "explain_words.mjs", "w.html")
+    assert found["problems"] == []
+    return found | {"image": subject.image}
+
+
+def test_the_clean_image_is_beside_the_noisy_one(words):
+    # Bytes of pixels in [-1, 1].
+    expected = np.round(127.5 + 127.5 * words["image"]).ravel()
+    np.testing.assert_array_equal(words["clean"], expected)
+    assert words["first"]["clean-caption"] == "The clean image, x₀: noise."
+
+
+def test_it_says_which_class_the_network_is_told_by_name(words):
+    for name in ("noisy-caption", "strip-help"):
+        assert "It is told class cat." in words["first"][name]
+
+
+def test_it_says_what_is_predicted_and_what_the_number_is(words):
+    assert words["first"]["predicts"].endswith("the velocity: α ε − σ x₀")
+    assert words["first"]["noise-value"].endswith(" (time step, 0 to 999)")
+
+
+def test_what_cannot_be_chosen_says_why(words):
+    first, vector = words["first"], words["vector"]
+    assert first["disabled"] == ["heat"]
+    assert first["no-square"] == ""
+    assert first["no-heat"] == " (left out by heat_maps=none)"
+    assert vector["disabled"] == ["square", "heat"]
+    for name in ("no-square", "no-heat"):
+        assert vector[name] == " (this block sees no noisy image)"
+
+
+def test_units_stand_apart_from_their_numbers(words):
+    assert "Operations0 FLOP, " in words["vector"]["facts"]
+    assert re.search(r" [\d.]+ MFLOP for one image", words["first"]["summary"])
+
+
+def test_the_table_is_whole_on_a_desktop(words):
+    assert words["scrollWidth"] == words["clientWidth"]
