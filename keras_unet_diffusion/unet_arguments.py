@@ -240,6 +240,7 @@ def check_image_size(
         raise ValueError(
             f"An image of {image_size} pixels has feature maps of "
             f"{resolutions} pixels in {num_levels} levels. Received: "
-            f"attention_resolutions={attention_resolutions}. Choose among "
-            f"those, not {wrong} (--attention_resolutions of a command)."
+            f"attention_resolutions={attention_resolutions}. Leave out "
+            f"{wrong} or choose among those (--attention_resolutions of a "
+            "command)."
         )
