@@ -220,9 +220,21 @@ def test_networks_in_sixteen_bits_have_heat_maps_too(dtype):
     assert (heat > 0).sum() == 9
 
 
-def test_the_output_is_measured_and_agrees_with_arithmetic(plain_data):
-    *others, last = plain_data["blocks"]
-    assert last["measured"] == last["receptive_field"] == 7
+def test_what_a_small_network_sees_is_measured_and_agrees(plain_data):
+    seeing = [x for x in plain_data["blocks"] if x["receptive_field"]]
+    assert [x["measured"] for x in seeing] == [3, 5, 7]
+    for block in seeing:
+        assert block["measured"] == block["receptive_field"]
+
+
+def test_of_many_blocks_the_output_alone_is_measured(monkeypatch):
+    monkeypatch.setattr(f"{page_data.__module__}._CHEAP_BLOCKS", 1)
+    network = PlainCNN(8, 1, channels=4, num_layers=2)
+    options = dataclasses.replace(QUICK, measured="auto")
+    subject = subject_of(network)
+    data = page_data(network, DiffusionProcess(), subject, ABOUT, options)
+    *others, last = data["blocks"]
+    assert last["measured"] == 5
     assert {block["measured"] for block in others} == {None}
 
 

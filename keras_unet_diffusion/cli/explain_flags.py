@@ -53,10 +53,10 @@ def define_flags(values):
     )
     flags.DEFINE_enum(
         "measured",
-        "output",
+        "auto",
         list(MEASURED),
         "Whose receptive fields are measured from gradients beside the "
-        "arithmetic; all takes seconds for each block.",
+        "arithmetic; auto: all of a network of few blocks, else the output's.",
         **to,
     )
 

@@ -43,7 +43,9 @@ _CHEAP_FLOPS = 2.5e12
 # Channels of which a block's heat map is the mean.
 _HEAT_CHANNELS = 3
 HEAT_MAPS = ("auto", "all", "none")
-MEASURED = ("output", "all", "none")
+# Blocks up to which measuring all is cheap: half a second each if small.
+_CHEAP_BLOCKS = 40
+MEASURED = ("auto", "all", "output", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Options:
         heat_maps: "auto" draws effective receptive fields of all blocks if
             that is cheap; "all" or "none".
         measured: which receptive fields are measured from gradients beside
-            the arithmetic: "output", that of the network; "all", of every
-            block (seconds each); or "none".
+            the arithmetic: "all", of every block; "output", that of the
+            network; "auto", all of a network of few blocks; or "none".
         say: function of a str, called as work goes on; None for silence.
     """
 
@@ -68,7 +70,7 @@ class Options:
     num_steps: int = 12
     noise_level: float = 0.5
     heat_maps: str = "auto"
-    measured: str = "output"
+    measured: str = "auto"
     say: object = None
 
     def tell(self, message):
@@ -285,7 +287,10 @@ def _measured(network, blocks, options):
     if options.measured == "none":
         return {}
     names = [block.name for block in _seeing(blocks)]
-    if options.measured == "output":
+    is_cheap = len(names) <= _CHEAP_BLOCKS
+    if options.measured == "output" or (
+        options.measured == "auto" and not is_cheap
+    ):
         names = names[-1:]
     options.tell("Measuring receptive fields.")
     return {name: measured_receptive_field(network, name) for name in names}
