@@ -16,6 +16,11 @@ from keras_unet_diffusion.data import (
 )
 
 
+def test_a_pipeline_does_not_tune_itself():
+    # TensorFlow would hold its end up, for as long again as it ran.
+    assert image_dataset("digits").options().autotune.enabled is False
+
+
 def test_each_epoch_is_a_new_permutation_of_the_whole_set():
     dataset = image_dataset(numbered_source(101), batch_size=8)
     epochs = [read(dataset)[1] for _ in range(3)]
@@ -272,5 +277,7 @@ def test_a_decoded_source_gives_the_same_batches(tmp_path, channels):
 def test_a_bad_image_is_named_when_a_source_is_decoded(tmp_path):
     path = write_folder(tmp_path, 3)[0]
     path.write_bytes(b"no image")
-    with pytest.raises(ValueError, match=str(path)):
+    with pytest.raises(ValueError, match=str(path)) as refusal:
         decode_source(open_source(f"folder:{tmp_path}"), 4, 3)
+    # Of the buffer that Pillow was given nobody has heard.
+    assert "BytesIO" not in str(refusal.value)

@@ -111,7 +111,9 @@ def test_links_to_folders_are_followed_once(tmp_path):
 
 def test_a_folder_has_no_other_split_than_its_subfolders(tmp_path):
     write_images(tmp_path, "1.png")
-    assert "'test'" in message_of(f"folder:{tmp_path}", "test")
+    message = message_of(f"folder:{tmp_path}", "test")
+    assert "'test'" in message
+    assert f"{tmp_path}/train" in message and f"{tmp_path}/test" in message
 
 
 def test_files_that_are_no_images_are_counted_and_left_out(tmp_path, caplog):

@@ -4,28 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from study_cases import PLAIN, SMALL
 
 from keras_unet_diffusion import PlainCNN
-from keras_unet_diffusion.studies.budget import (
-    DIGITS,
-    make_plain_cnn,
-    variant,
-)
+from keras_unet_diffusion.studies.budget import variant
 from keras_unet_diffusion.studies.laboratory import Laboratory
-
-SMALL = dataclasses.replace(
-    DIGITS,
-    base_channels=4,
-    channel_multipliers=(1, 2),
-    train_steps=4,
-    num_checks=2,
-    batch_size=8,
-    validation_images=16,
-    num_noise_levels=2,
-    seeds=(0, 1),
-)
-# Two convolutions: a U-Net takes ten seconds to trace.
-PLAIN = variant("plain", make_plain_cnn, num_layers=2)
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +77,9 @@ def test_networks_of_unequal_size_are_not_compared(laboratory):
 
     with pytest.raises(ValueError, match="equal size"):
         laboratory.train_all([variant("tiny", make_tiny)])
+
+
+def test_more_held_out_images_than_there_are_are_refused():
+    budget = dataclasses.replace(SMALL, validation_images=298)
+    with pytest.raises(ValueError, match="298, and 297 in the split 'test'"):
+        Laboratory(budget)

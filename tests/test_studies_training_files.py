@@ -4,12 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from study_cases import PLAIN, SMALL
 
-from keras_unet_diffusion.studies.budget import (
-    DIGITS,
-    make_plain_cnn,
-    variant,
-)
+from keras_unet_diffusion.studies.budget import make_plain_cnn, variant
 from keras_unet_diffusion.studies.laboratory import Laboratory
 from keras_unet_diffusion.studies.surgery import (
     with_noise_level_at_stem,
@@ -20,18 +17,6 @@ from keras_unet_diffusion.studies.training_files import (
     TrainingFiles,
 )
 
-SMALL = dataclasses.replace(
-    DIGITS,
-    base_channels=4,
-    channel_multipliers=(1, 2),
-    train_steps=2,
-    num_checks=1,
-    batch_size=4,
-    validation_images=8,
-    num_noise_levels=2,
-    seeds=(0, 1),
-)
-PLAIN = variant("plain", make_plain_cnn, num_layers=2)
 TRAINING = Training(
     weights=[np.arange(6.0).reshape(2, 3), np.array(1, "int32")],
     losses=np.array([0.5, 0.25]),
@@ -56,7 +41,7 @@ def test_what_is_kept_is_found_whole(tmp_path):
 
 def test_a_network_of_another_kind_or_budget_is_not_taken_for_it(tmp_path):
     files = TrainingFiles(tmp_path, SMALL)
-    changed = dataclasses.replace(SMALL, train_steps=4)
+    changed = dataclasses.replace(SMALL, train_steps=8)
     fewer_seeds = dataclasses.replace(SMALL, seeds=(0,))
     path = files.path(PLAIN, 1.0, 0)
     others = [
